@@ -1,0 +1,101 @@
+"""HTTP with what must not be forgotten: request id, errors as problem+json (RFC 9457), metrics, one log line."""
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from chassis import context, telemetry
+from chassis.errors import INTERNAL_MESSAGE, Error, Exhausted, Reason, Unavailable, http_status_of, status_of
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PROBLEM_TYPE: Final = "application/problem+json"
+REQUEST_ID_HEADER: Final = b"x-request-id"
+
+
+def problem(error: Error) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers, body) of an error for an HTTP caller."""
+    known = type(error) is not Error
+    status = http_status_of(error) if known else 500
+    reason = error.reason if known else Reason.INTERNAL
+    body: dict[str, Any] = {
+        "type": f"urn:rapport:error:{reason.name}",
+        "title": status_of(error).title if known else "Internal error",
+        "status": status,
+        "code": reason.name,
+        "detail": error.message if known else INTERNAL_MESSAGE,
+        "requestId": context.current().request_id,
+    }
+    if error.field:
+        body["field"] = error.field
+    headers = {"content-type": PROBLEM_TYPE}
+    if isinstance(error, Exhausted | Unavailable):
+        headers["retry-after"] = str(max(1, round(error.retry_after_s or 1)))
+    if status == 401:
+        headers["www-authenticate"] = 'Basic realm="rapport", Bearer'
+    return status, headers, msgspec.json.encode(body)
+
+
+class Guard:
+    """Outermost ASGI middleware. The route in logs and metrics is the template, never the path: paths hold ids."""
+
+    def __init__(self, app: App, *, service: str) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _given_id(scope) or context.new_request_id()
+        context.enter(context.Call(request_id=request_id))
+        status = 500
+        begun = False
+
+        async def send_with_id(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, begun
+            if message["type"] == "http.response.start":
+                status, begun = message["status"], True
+                message["headers"] = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as failure:
+            error = failure if isinstance(failure, Error) else Error(INTERNAL_MESSAGE)
+            if error is not failure:
+                telemetry.logger().error("a request failed", route=_route(scope), exc_info=True)
+            if not begun:
+                await _respond(send_with_id, *problem(error))
+        finally:
+            elapsed = time.perf_counter() - started
+            route = _route(scope)
+            telemetry.HTTP_CALLS.labels(self._service, scope["method"], route, str(status)).inc()
+            telemetry.HTTP_SECONDS.labels(self._service, route).observe(elapsed)
+            telemetry.log_call(f"{scope['method']} {route}", status, elapsed, service=self._service)
+
+
+async def _respond(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+    raw = [(key.encode(), value.encode()) for key, value in headers.items()]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unknown")
+
+
+def _given_id(scope: Scope) -> str:
+    """The caller's own request id, where it is one that a log line may hold."""
+    for key, value in scope["headers"]:
+        if key == REQUEST_ID_HEADER:
+            text = value.decode("latin-1")
+            return text if len(text) <= 64 and text.replace("-", "").isalnum() and text.isascii() else ""
+    return ""

@@ -1,0 +1,172 @@
+"""How readers follow the event log.
+
+Rows carry the id of the transaction that wrote them. A reader takes only rows of transactions older than every one
+that is still running, in the order (transaction, sequence): what commits late comes later in this order, and is never
+skipped. A reader saves what it makes of the rows and its new position in one transaction, so each row counts once.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+from uuid import UUID
+
+from chassis import telemetry
+from chassis.db import Connection, Database
+from chassis.errors import Conflict, Unavailable
+
+# Put into each service's first migration: its own cursors, in its own schema.
+CURSOR_TABLE: Final = "CREATE TABLE {schema}.log_cursor (consumer text PRIMARY KEY, xid xid8 NOT NULL, seq bigint NOT NULL)"
+
+_READ: Final = """
+SELECT xid::text AS xid, seq, tenant_id, key, received_at, payload
+FROM log.events
+WHERE (xid, seq) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY xid, seq
+LIMIT $3
+"""
+_LAG: Final = "SELECT count(*) FROM (SELECT 1 FROM log.events WHERE (xid, seq) > ($1::text::xid8, $2) LIMIT 100000) AS behind"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of the log."""
+
+    xid: int
+    seq: int
+    tenant_id: str
+    # What keeps its order: rows of one key are read as they were written.
+    key: UUID | None
+    received_at: datetime
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a reader goes from and to; `Cursor.advance` takes it inside the transaction that saves the work."""
+
+    from_xid: int
+    from_seq: int
+    to_xid: int
+    to_seq: int
+
+
+Handle = Callable[[Sequence[Record], Position], Awaitable[None]]
+
+
+class Log(Protocol):
+    """What a reader needs of a log."""
+
+    async def read(self, xid: int, seq: int, limit: int) -> Sequence[Record]:
+        """The next rows after a position, oldest first; empty at the end."""
+        ...
+
+    async def lag(self, xid: int, seq: int) -> int:
+        """How many rows there are after a position, counted up to 100,000."""
+        ...
+
+
+class PostgresLog:
+    """The log in PostgreSQL, table log.events."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, xid: int, seq: int, limit: int) -> Sequence[Record]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_READ, str(xid), seq, limit)
+        return [
+            Record(int(row["xid"]), row["seq"], row["tenant_id"], row["key"], row["received_at"], row["payload"])
+            for row in rows
+        ]
+
+    async def lag(self, xid: int, seq: int) -> int:
+        async with self._database.connection() as connection:
+            return await connection.fetchval(_LAG, str(xid), seq)
+
+
+class Cursor:
+    """A consumer's place in the log, kept in <schema>.log_cursor."""
+
+    def __init__(self, schema: str, consumer: str) -> None:
+        self.consumer = consumer
+        self._table = f"{schema}.log_cursor"
+
+    async def load(self, connection: Connection) -> tuple[int, int]:
+        """(xid, seq) of the last row that was handled; (0, 0) before the first."""
+        row = await connection.fetchrow(f"SELECT xid::text AS xid, seq FROM {self._table} WHERE consumer = $1", self.consumer)
+        return (int(row["xid"]), row["seq"]) if row else (0, 0)
+
+    async def advance(self, connection: Connection, position: Position) -> None:
+        """Moves on, in the caller's transaction. Raises Conflict where another process has moved it meanwhile."""
+        if (position.from_xid, position.from_seq) == (0, 0):
+            insert = f"INSERT INTO {self._table} VALUES ($1, $2::text::xid8, $3) ON CONFLICT DO NOTHING"
+            done = await connection.execute(insert, self.consumer, str(position.to_xid), position.to_seq)
+        else:
+            update = (
+                f"UPDATE {self._table} SET xid = $2::text::xid8, seq = $3 "
+                "WHERE consumer = $1 AND xid = $4::text::xid8 AND seq = $5"
+            )
+            done = await connection.execute(
+                update, self.consumer, str(position.to_xid), position.to_seq, str(position.from_xid), position.from_seq
+            )
+        if done.endswith(" 0"):
+            raise Conflict("another reader has moved this cursor")
+
+
+class Reader:
+    """Follows the log for one consumer and hands its rows on in batches."""
+
+    def __init__(
+        self, database: Database, cursor: Cursor, *, log: Log | None = None, batch: int = 500, idle_s: float = 0.2
+    ) -> None:
+        self._database = database
+        self._log = log or PostgresLog(database)
+        self._cursor = cursor
+        self._batch = batch
+        self._idle_s = idle_s
+
+    async def follow(self, handle: Handle) -> None:
+        """Runs for ever. `handle(records, position)` saves its work and calls `cursor.advance` in one transaction."""
+        pause_s, seen = 0.01, 0.0
+        while True:
+            try:
+                handled = await self.step(handle)
+                failed = False
+            except (Conflict, Unavailable):
+                handled, failed = 0, True
+            except Exception:
+                telemetry.LOG_FAILURES.labels(self._cursor.consumer).inc()
+                telemetry.logger().error(
+                    "a batch of the log failed and is tried again", consumer=self._cursor.consumer, exc_info=True
+                )
+                handled, failed = 0, True
+            if time.monotonic() - seen > 5:
+                seen = time.monotonic()
+                await self._measure()
+            pause_s = 1.0 if failed else 0.01 if handled else min(self._idle_s, pause_s * 2)
+            if handled < self._batch:
+                await asyncio.sleep(pause_s)
+
+    async def step(self, handle: Handle) -> int:
+        """One batch; returns how many rows it had."""
+        async with self._database.connection() as connection:
+            xid, seq = await self._cursor.load(connection)
+        records = await self._log.read(xid, seq, self._batch)
+        if records:
+            await handle(records, Position(xid, seq, records[-1].xid, records[-1].seq))
+            telemetry.LOG_HANDLED.labels(self._cursor.consumer).inc(len(records))
+        return len(records)
+
+    async def lag(self) -> int:
+        """How many rows wait."""
+        async with self._database.connection() as connection:
+            xid, seq = await self._cursor.load(connection)
+        return await self._log.lag(xid, seq)
+
+    async def _measure(self) -> None:
+        with suppress(Unavailable):  # counted where it was raised; the next round tries again
+            telemetry.LOG_LAG.labels(self._cursor.consumer).set(await self.lag())

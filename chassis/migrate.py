@@ -1,0 +1,65 @@
+"""Brings schemas up to date: `python -m chassis.migrate profiles segmentation ...`, as the tables' owner.
+
+A service's migrations are in services/<service>/migrations, numbered, and are applied in one transaction a service.
+RAPPORT_MIGRATE_URL is the owner's database URL.
+"""
+
+import asyncio
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+SERVICES = ("profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation", "gateway")
+
+
+def migrate(url: str, services: tuple[str, ...] = SERVICES) -> None:
+    """Applies what is missing, service by service; profiles first, since it owns the log."""
+    asyncio.run(_migrate(url.replace("postgresql://", "postgresql+asyncpg://", 1), services))
+
+
+async def _migrate(url: str, services: tuple[str, ...]) -> None:
+    engine = create_async_engine(url)
+    try:
+        for service in services:
+            async with engine.begin() as connection:
+                await connection.run_sync(_upgrade, service)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, service: str) -> None:
+    # Two replicas of a migration job must not run at once.
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"migrate {service}"})
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("version_locations", str(files(f"services.{service}") / "migrations"))
+    script = ScriptDirectory.from_config(config)
+
+    def steps(revision: str, _: object) -> object:
+        return script._upgrade_revs("head", revision)  # pyright: ignore[reportPrivateUsage]
+
+    with EnvironmentContext(config, script, fn=steps, destination_rev="head") as environment:
+        environment.configure(connection=connection, version_table="migrations", version_table_schema=service)
+        environment.run_migrations()
+
+
+def main() -> None:
+    """Entry point: the services named on the command line, all where none is."""
+    url = os.environ.get("RAPPORT_MIGRATE_URL")
+    if not url:
+        sys.exit(
+            "RAPPORT_MIGRATE_URL is not set: it names the database as the tables' owner, postgresql://rapport_owner:...@host:port/rapport"
+        )
+    migrate(url, tuple(sys.argv[1:]) or SERVICES)
+
+
+if __name__ == "__main__":
+    main()

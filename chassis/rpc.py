@@ -1,0 +1,258 @@
+# pyright: basic
+# (grpc's stubs are partial: aio's health servicer, metadata and callables are unknown to them)
+"""gRPC with what must not be forgotten: tenant, request id, deadline, errors as themselves, metrics, one log line."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from chassis import context, telemetry
+from chassis.errors import INTERNAL_MESSAGE, Error, Reason, Unavailable, error_class_of, status_of
+
+DOMAIN: Final = "rapport"
+DEFAULT_TIMEOUT_S: Final = 10.0
+MAX_MESSAGE_BYTES: Final = 32 << 20
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+_COMMON_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+]
+_SERVER_OPTIONS: Final = [
+    *_COMMON_OPTIONS,
+    ("grpc.so_reuseport", 0),
+    # Connections end now and then, so that new replicas get their share.
+    ("grpc.max_connection_age_ms", 60_000),
+    ("grpc.max_connection_age_grace_ms", 20_000),
+]
+_CHANNEL_OPTIONS: Final = [
+    *_COMMON_OPTIONS,
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_retries", 1),
+]
+
+
+class Server:
+    """A gRPC server with health and reflection. `add` services, `start`, set `ready`, `stop`."""
+
+    def __init__(self, service: str, version: str, *, fault_ratio: float = 0.0) -> None:
+        self._guard = _Guard(service, version, fault_ratio)
+        self._server = grpc.aio.server(interceptors=[self._guard], options=_SERVER_OPTIONS)
+        self._health = cast(Any, health).aio.HealthServicer()
+        self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add(self, register: Callable[[Any, Any], None], servicer: Any, contract: FileDescriptor) -> None:
+        """Adds one servicer: `add(add_ScoringServicer_to_server, ScoringRpc(...), scoring_pb2.DESCRIPTOR)`."""
+        register(servicer, self._server)
+        self._names.extend(service.full_name for service in contract.services_by_name.values())
+
+    async def start(self, listen: str) -> int:
+        """Listens on `host:port`; returns the port (port 0 takes a free one)."""
+        reflection.enable_server_reflection(self._names, self._server)
+        port = self._server.add_insecure_port(listen)
+        await self._server.start()
+        return port
+
+    async def set_ready(self, ready: bool) -> None:
+        """What grpc.health.v1 answers from now on, for the process and for each of its services."""
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ["", *self._names]:
+            await self._health.set(name, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls, lets those in flight end."""
+        await self._server.stop(grace_s)
+
+
+class _Guard(grpc.aio.ServerInterceptor):
+    """Wraps every unary handler of ours once, and keeps the wrapped one."""
+
+    def __init__(self, service: str, version: str, fault_ratio: float) -> None:
+        self._service = service
+        self._version = version
+        self._fault_ratio = fault_ratio
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        method: str = handler_call_details.method
+        if found := self._handlers.get(method):
+            return found
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None or method.startswith("/grpc."):
+            return handler
+        wrapped = grpc.unary_unary_rpc_method_handler(
+            self._guarded(method.rsplit("/", 1)[1], handler.unary_unary),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        self._handlers[method] = wrapped
+        return wrapped
+
+    def _guarded(self, name: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+        seconds = telemetry.SERVER_SECONDS.labels(self._service, self._version, name)
+
+        async def answer(request: Any, call: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = time.perf_counter()
+            context.enter(_call_of(call))
+            code, failure = grpc.StatusCode.OK, Error(INTERNAL_MESSAGE)
+            try:
+                if self._fault_ratio and random.random() < self._fault_ratio:
+                    raise RuntimeError("a fault was asked for by fault_ratio")
+                return await behaviour(request, call)
+            except Error as error:
+                code, failure = status_of(error).grpc, error
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception:
+                code = grpc.StatusCode.INTERNAL
+                telemetry.logger().error("a call failed", route=name, exc_info=True)
+            finally:
+                elapsed = time.perf_counter() - started
+                seconds.observe(elapsed)
+                telemetry.SERVER_CALLS.labels(self._service, self._version, name, code.name).inc()
+                telemetry.log_call(name, code.name, elapsed, None if code is grpc.StatusCode.OK else failure.reason.name)
+            return await call.abort(code, failure.message, ((_DETAILS_KEY, _encoded(failure, code)),))
+
+        return answer
+
+
+def _call_of(call: grpc.aio.ServicerContext[Any, Any]) -> context.Call:
+    metadata = {key: value for key, value in cast(Any, call.invocation_metadata() or ()) if isinstance(value, str)}
+    remaining_s = call.time_remaining()
+    return context.Call(
+        tenant=metadata.get(context.TENANT_KEY, ""),
+        request_id=metadata.get(context.REQUEST_ID_KEY) or context.new_request_id(),
+        actor=metadata.get(context.ACTOR_KEY, ""),
+        deadline=time.monotonic() + remaining_s if remaining_s is not None else None,
+    )
+
+
+def _encoded(error: Error, code: grpc.StatusCode) -> bytes:
+    number: int = cast(Any, code.value)[0]
+    status = status_pb2.Status(code=number, message=error.message)
+    metadata = dict(error.metadata)
+    if error.field:
+        metadata["field"] = error.field
+    if error.retry_after_s is not None:
+        metadata["retry_after_s"] = str(error.retry_after_s)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason.name, domain=DOMAIN, metadata=metadata))
+    return status.SerializeToString()
+
+
+def _decoded(error: grpc.aio.AioRpcError, target: str) -> Error:
+    cls = error_class_of(error.code())
+    info = error_details_pb2.ErrorInfo()
+    for key, value in cast(Any, error.trailing_metadata() or ()):
+        if key == _DETAILS_KEY:
+            details = status_pb2.Status.FromString(cast(bytes, value)).details
+            if details:
+                details[0].Unpack(info)
+    if not info.reason:  # gRPC's own: nobody answered, or not in time
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unavailable(f"{target} did not answer in time", reason=Reason.DEADLINE_EXCEEDED, retry_after_s=1.0)
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return Unavailable(f"{target} does not answer", retry_after_s=1.0)
+        return Error(INTERNAL_MESSAGE)
+    metadata = dict(info.metadata)
+    retry_after = metadata.pop("retry_after_s", None)
+    return (cls or Error)(
+        error.details() or INTERNAL_MESSAGE,
+        reason=Reason[info.reason] if info.reason in Reason.__members__ else Reason.INTERNAL,
+        field=metadata.pop("field", ""),
+        metadata=metadata,
+        retry_after_s=float(retry_after) if retry_after else None,
+    )
+
+
+class Channel:
+    """What a stub needs of a channel. Adds the call's metadata and what is left of its deadline; raises our errors.
+
+    Not interceptors: grpc.aio's cost more than the call itself.
+    """
+
+    def __init__(self, name: str, channel: grpc.aio.Channel) -> None:
+        self._name = name
+        self._channel = channel
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
+        """The callable that a generated stub keeps for one method."""
+        invoke = self._channel.unary_unary(method, *args, **kwargs)
+        name = method.rsplit("/", 1)[1]
+
+        async def call(request: Any, *, timeout: float | None = None) -> Any:
+            present = context.current()
+            try:
+                answer = await invoke(request, timeout=_left_s(present, timeout), metadata=_metadata(present))
+            except grpc.aio.AioRpcError as error:
+                telemetry.CLIENT_CALLS.labels(self._name, name, error.code().name).inc()
+                raise _decoded(error, self._name) from None
+            telemetry.CLIENT_CALLS.labels(self._name, name, "OK").inc()
+            return answer
+
+        return call
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._channel.close(None)
+
+
+def _left_s(call: context.Call, timeout: float | None) -> float:
+    wanted_s = timeout or DEFAULT_TIMEOUT_S
+    return wanted_s if call.deadline is None else max(0.001, min(wanted_s, call.deadline - time.monotonic()))
+
+
+def _metadata(call: context.Call) -> tuple[tuple[str, str], ...]:
+    return (
+        (context.TENANT_KEY, call.tenant),
+        (context.REQUEST_ID_KEY, call.request_id or context.new_request_id()),
+        (context.ACTOR_KEY, call.actor),
+    )
+
+
+def channel(name: str, target: str, contract: FileDescriptor) -> Any:
+    """A channel to the service `name`. Typed Any, since a stub's own parameter is grpc's class.
+
+    `target`: "host:port", "dns:///name:port" or "ipv4:host:port,host:port". Calls that the contract marks as
+    idempotent are tried again while nobody answers.
+    """
+    options = [*_CHANNEL_OPTIONS, ("grpc.service_config", json.dumps(_service_config(contract)))]
+    return Channel(name, grpc.aio.insecure_channel(target, options=options))
+
+
+def _service_config(contract: FileDescriptor) -> Mapping[str, Any]:
+    methods = [method for service in contract.services_by_name.values() for method in service.methods if _repeatable(method)]
+    names: Sequence[Mapping[str, str]] = [
+        {"service": method.containing_service.full_name, "method": method.name} for method in methods
+    ]
+    policy = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.05s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [{"name": names, "retryPolicy": policy}] if names else [],
+    }
+
+
+def _repeatable(method: MethodDescriptor) -> bool:
+    return method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN

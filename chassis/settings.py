@@ -1,0 +1,43 @@
+"""Settings that every service has. Read once, in `main`; below it plain values."""
+
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Read from RAPPORT_<SERVICE>_<FIELD>. A service's own settings derive from it and name the prefix."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    database_url: str = Field(
+        "", description="PostgreSQL, as the service's own role: postgresql://role:password@host:port/rapport."
+    )
+    database_connections: int = Field(8, ge=1, le=64, description="Most connections of this process to PostgreSQL.")
+    listen: str = Field("127.0.0.1:0", description="Address and port for gRPC; port 0 takes a free one.")
+    metrics_listen: str = Field("127.0.0.1:0", description="Address and port for Prometheus' /metrics.")
+    version: str = Field("0.1.0", description="Version shown in metrics; a rollout is judged by it.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    grace_s: float = Field(10.0, ge=0, description="Seconds that calls in flight have to end after SIGTERM.")
+    fault_ratio: float = Field(
+        0.0, ge=0, le=1, description="Share of calls that fail on purpose, to rehearse a rollout. 0 in production."
+    )
+
+
+def prefix_of(service: str) -> SettingsConfigDict:
+    """The model_config of a service's settings."""
+    return SettingsConfigDict(env_prefix=f"RAPPORT_{service.upper()}_", extra="ignore", frozen=True)
+
+
+def rows_of(settings: type[ServiceSettings]) -> list[tuple[str, str, str]]:
+    """(environment variable, default, description) of each field, for docs/SETTINGS.md."""
+    prefix = settings.model_config.get("env_prefix", "")
+    return [
+        (f"{prefix}{name.upper()}", _shown(field.default), field.description or "")
+        for name, field in settings.model_fields.items()
+    ]
+
+
+def _shown(default: Any) -> str:
+    return "" if default in ("", None) else str(default)
