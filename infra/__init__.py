@@ -1,0 +1,1 @@
+"""What the platform runs but did not write: PostgreSQL, MLflow, Prometheus, and the supervisor of one machine."""
