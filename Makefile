@@ -1,0 +1,56 @@
+# Each target installs what it needs first: Python 3.11 with venv is all that must be there.
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench fmt protos locks docs install-run install-dev
+BIN := .venv/bin
+CODE := chassis services ml infra demo cli tests
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: install-run ## the platform, a journey through it, a report; DATA=<file> MAPPING=<file> ONCE=1 STATE=.rapport PORT=8080 CUSTOMERS=2000 SEED=1
+	@set -- run; \
+	[ -z "$$STATE" ] || set -- "$$@" --state "$$STATE"; \
+	[ -z "$$PORT" ] || set -- "$$@" --port "$$PORT"; \
+	[ -z "$$DATA" ] || set -- "$$@" --data "$$DATA"; \
+	[ -z "$$MAPPING" ] || set -- "$$@" --mapping "$$MAPPING"; \
+	[ -z "$$CUSTOMERS" ] || set -- "$$@" --customers "$$CUSTOMERS"; \
+	[ -z "$$SEED" ] || set -- "$$@" --seed "$$SEED"; \
+	case "$$ONCE" in ''|0) ;; *) set -- "$$@" --once ;; esac; \
+	exec $(BIN)/rapport "$$@"
+
+test: install-dev ## all tests; ARGS= goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install-dev ## format, lint, types, borders, generated code and docs, sizes
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m infra.limits
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && infra/protos.sh "$$fresh/gen" && \
+	diff -r -x __pycache__ protos/gen "$$fresh/gen" || { echo "protos/gen differs from protos/rapport: run make protos" >&2; exit 1; }
+	@[ ! -f infra/docs.py ] || $(BIN)/python -m infra.docs --check
+
+bench: install-dev ## ours, the peer and the limit, side by side
+	@for file in tests/bench/bench_*.py; do \
+		echo "== $$file"; $(BIN)/python -m "tests.bench.$$(basename "$$file" .py)" || exit 1; \
+	done
+
+fmt: install-dev ## format the code
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix --quiet $(CODE)
+
+protos: install-dev ## generate protos/gen from protos/rapport
+	infra/protos.sh
+
+docs: install-dev ## write docs/SETTINGS.md and docs/ERRORS.md from the code
+	$(BIN)/python -m infra.docs
+
+locks: install-dev ## compile locks/ from pyproject.toml; UPGRADE=1 takes newer versions
+	infra/lock.sh
+
+install-run:
+	@infra/venv.sh run
+
+install-dev:
+	@infra/venv.sh dev

@@ -1,0 +1,55 @@
+"""Free and taken ports of 127.0.0.1."""
+
+import socket
+from pathlib import Path
+
+import psutil
+
+from infra.failure import Refusal
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def refuse_taken(ports: dict[str, int]) -> None:
+    """Raises Refusal for the first taken port of `ports` (by what it is for)."""
+    for purpose, port in ports.items():
+        if not is_free(port):
+            raise Refusal(
+                f"Port {port} of {HOST} ({purpose}) is taken{_by_whom(port)}: stop that, or choose others with PORT=."
+            )
+
+
+def _by_whom(port: int) -> str:
+    """As far as /proc tells: another user's sockets have no pid."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return ""
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+            return f" by process {connection.pid} ({_command(connection.pid)})"
+    return " by a process of another user"
+
+
+def _command(pid: int) -> str:
+    try:
+        program, *words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return "gone since"
+    return " ".join([Path(program).name, *words]).strip()[:60]
