@@ -86,6 +86,8 @@ class Gather(Generic[Item, Answer]):
     async def _answer(self, batch: list[_Waiting[Item, Answer]]) -> None:
         try:
             answers = await self._send([waiting.item for waiting in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"a batch of {len(batch)} got {len(answers)} answers")
         except Exception as error:  # all of the batch share the failure of its call
             for waiting in batch:
                 _fail(waiting.future, error)

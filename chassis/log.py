@@ -21,11 +21,12 @@ from chassis.errors import Conflict, Unavailable
 # Put into each service's first migration: its own cursors, in its own schema.
 CURSOR_TABLE: Final = "CREATE TABLE {schema}.log_cursor (consumer text PRIMARY KEY, xid xid8 NOT NULL, seq bigint NOT NULL)"
 
+# The order is by the column: a bare xid would be the text of the answer, and '1000' comes before '999'.
 _READ: Final = """
 SELECT xid::text AS xid, seq, tenant_id, key, received_at, payload
 FROM log.events
 WHERE (xid, seq) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY xid, seq
+ORDER BY events.xid, events.seq
 LIMIT $3
 """
 _LAG: Final = "SELECT count(*) FROM (SELECT 1 FROM log.events WHERE (xid, seq) > ($1::text::xid8, $2) LIMIT 100000) AS behind"

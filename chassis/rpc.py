@@ -65,6 +65,7 @@ class Server:
     async def start(self, listen: str) -> int:
         """Listens on `host:port`; returns the port (port 0 takes a free one)."""
         reflection.enable_server_reflection(self._names, self._server)
+        await self.set_ready(False)
         port = self._server.add_insecure_port(listen)
         await self._server.start()
         return port
@@ -115,14 +116,15 @@ class _Guard(grpc.aio.ServerInterceptor):
                 if self._fault_ratio and random.random() < self._fault_ratio:
                     raise RuntimeError("a fault was asked for by fault_ratio")
                 return await behaviour(request, call)
-            except Error as error:
-                code, failure = status_of(error).grpc, error
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
                 raise
-            except Exception:
-                code = grpc.StatusCode.INTERNAL
-                telemetry.logger().error("a call failed", route=name, exc_info=True)
+            except Exception as error:
+                if isinstance(error, Error) and type(error) is not Error:
+                    code, failure = status_of(error).grpc, error
+                else:  # a bug of ours, or one behind us that came as a bare Error
+                    code = grpc.StatusCode.INTERNAL
+                    telemetry.logger().error("a call failed", route=name, exc_info=True)
             finally:
                 elapsed = time.perf_counter() - started
                 seconds.observe(elapsed)

@@ -1,6 +1,6 @@
 """Settings that every service has. Read once, in `main`; below it plain values."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,16 +12,18 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: str = Field(
-        "", description="PostgreSQL, as the service's own role: postgresql://role:password@host:port/rapport."
+        default="", description="PostgreSQL, as the service's own role: postgresql://role:password@host:port/rapport."
     )
-    database_connections: int = Field(8, ge=1, le=64, description="Most connections of this process to PostgreSQL.")
-    listen: str = Field("127.0.0.1:0", description="Address and port for gRPC; port 0 takes a free one.")
-    metrics_listen: str = Field("127.0.0.1:0", description="Address and port for Prometheus' /metrics.")
-    version: str = Field("0.1.0", description="Version shown in metrics; a rollout is judged by it.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
-    grace_s: float = Field(10.0, ge=0, description="Seconds that calls in flight have to end after SIGTERM.")
+    database_connections: int = Field(default=8, ge=1, le=64, description="Most connections of this process to PostgreSQL.")
+    listen: str = Field(default="127.0.0.1:0", description="Address and port for gRPC; port 0 takes a free one.")
+    metrics_listen: str = Field(default="127.0.0.1:0", description="Address and port for Prometheus' /metrics.")
+    version: str = Field(default="0.1.0", description="Version shown in metrics; a rollout is judged by it.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error."
+    )
+    grace_s: float = Field(default=10.0, ge=0, description="Seconds that calls in flight have to end after SIGTERM.")
     fault_ratio: float = Field(
-        0.0, ge=0, le=1, description="Share of calls that fail on purpose, to rehearse a rollout. 0 in production."
+        default=0.0, ge=0, le=1, description="Share of calls that fail on purpose, to rehearse a rollout. 0 in production."
     )
 
 

@@ -139,10 +139,11 @@ class RankedItem(_message.Message):
     item_id: _builtins.str
     name: _builtins.str
     score: _builtins.float
+    """Expected share of customers like this one who buy it within 90 days; measured for "repurchase", scaled for the rest."""
     reason: _builtins.str
-    """"bought with WHITE MUG by 41 customers", "popular among active customers"."""
+    """"bought with WHITE MUG by 41 customers", "popular among active customers: bought by 17 of them"."""
     stage: _builtins.str
-    """"co_purchase", "popular_in_segment", "popular"."""
+    """"repurchase" (only where purchased items are asked for), "co_purchase", "popular_in_segment", "popular"."""
     def __init__(
         self,
         *,
