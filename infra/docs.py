@@ -79,9 +79,10 @@ def classes_by_reason(root: Path) -> dict[Reason, list[type[Error]]]:
     chosen: dict[Reason, set[type[Error]]] = {}
     paths = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py")))
     for text in (path.read_text(encoding="utf-8") for path in paths if path != root / "chassis" / "errors.py"):
+        choosing = choosing_classes_in(text)
         for reason, cls in reasons_in(text):
             found.setdefault(reason, set()).update([cls] if cls else [])
-            chosen.setdefault(reason, set()).update(choosing_classes_in(text))
+            chosen.setdefault(reason, set()).update(choosing)
     return {reason: [cls for cls in TABLE if cls in (classes or chosen[reason])] for reason, classes in found.items()}
 
 

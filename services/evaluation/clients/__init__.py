@@ -1,0 +1,1 @@
+"""What evaluation asks of others, in its own words: profiles, the model registry (MLflow), the metrics source (Prometheus)."""

@@ -1,0 +1,1 @@
+"""The rules of evaluation: pure, without clock, chance, wire or SQL."""
