@@ -23,6 +23,8 @@ _LOST = (
     asyncpg.TooManyConnectionsError,
     asyncpg.DiskFullError,
     asyncpg.InterfaceError,
+    # The server's farewell, where it comes between two statements.
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )

@@ -1,0 +1,192 @@
+"""Which fields are personal. What is not known to be harmless is kept sealed; the rest is public, for features and models.
+
+A field is personal by its name (names and addresses of people, identifiers of people, devices and sessions, addresses of
+pages, searches, free text), or by its value: a text that holds "@" or "://", or is long enough to be prose. Numbers and
+truth values are personal by their name only. Names are compared without case, `_`, `-`, blanks, and without what stands
+before the last dot.
+"""
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# Why: what is inside decoded JSON has no type.
+
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Final, TypeAlias
+
+# A value of decoded JSON.
+Json: TypeAlias = Any
+
+# A name, since writing `dict | list` in a loop makes it anew each time.
+CONTAINERS: Final = (dict, list)
+MAX_PUBLIC_TEXT: Final = 64
+MAX_PUBLIC_TITLE: Final = 256
+MAX_PUBLIC_KEY: Final = 64
+_MAX_KNOWN_KEYS: Final = 10_000
+
+
+class Kind(Enum):
+    """What a JSON object describes; the same name means different things in each."""
+
+    TRAITS = auto()
+    PAGE = auto()
+    TRACK = auto()
+    # Segment's ecommerce events and the products in them: `name` is a product's there.
+    COMMERCE = auto()
+
+
+class Sort(Enum):
+    """What a field's name says of it."""
+
+    PUBLIC = auto()
+    # Public, and may be as long as a product's title.
+    TITLE = auto()
+    # Personal where the value is a text or holds texts.
+    PERSONAL_TEXT = auto()
+    PERSONAL = auto()
+
+
+_PERSONAL: Final = frozenset(
+    {
+        # people
+        "email", "emailaddress", "mail", "firstname", "lastname", "middlename", "givenname", "familyname", "surname",
+        "fullname", "displayname", "nickname", "username", "login", "phone", "phonenumber", "telephone", "mobile",
+        "mobilenumber", "cell", "fax", "birthday", "birthdate", "dateofbirth", "dob", "age", "gender", "sex", "avatar",
+        "address", "street", "streetaddress", "postalcode", "postcode", "zip", "zipcode", "recipient", "userid",
+        "anonymousid", "previousid",
+        # devices, sessions, places
+        "ip", "ipaddress", "useragent", "deviceid", "advertisingid", "idfa", "idfv", "gaid", "aaid", "devicetoken", "token",
+        "sessionid", "clientid", "cookie", "fingerprint", "imei", "mac", "macaddress", "latitude", "longitude", "lat",
+        "lng", "lon", "geo", "location", "coordinates",
+        # secrets and numbers of documents
+        "password", "passwd", "secret", "creditcard", "cardnumber", "iban", "accountnumber", "ssn", "taxid", "passport",
+        "nationalid",
+        # addresses of pages, searches
+        "url", "uri", "href", "referrer", "referer", "search", "query", "searchquery", "searchterm", "keyword", "keywords",
+        "q",
+        # free text
+        "comment", "comments", "message", "text", "note", "notes", "body", "content", "description", "feedback", "review",
+        "reviewbody", "subject", "sharemessage",
+    }
+)  # fmt: skip
+# Segment's reserved traits that are harmless elsewhere.
+_PERSONAL_TRAITS: Final = frozenset(["id", "name", "title", "company", "website"])
+_PERSONAL_OF_PAGES: Final = frozenset(["path", "title", "name"])
+_PERSONAL_OF_TRACKS: Final = frozenset({"name"})
+_BY_KIND: Final[Mapping[Kind, frozenset[str]]] = {
+    Kind.TRAITS: _PERSONAL | _PERSONAL_TRAITS,
+    Kind.PAGE: _PERSONAL | _PERSONAL_OF_PAGES,
+    Kind.TRACK: _PERSONAL | _PERSONAL_OF_TRACKS,
+    Kind.COMMERCE: _PERSONAL,
+}
+_TITLES: Final = frozenset(["name", "brand", "variant", "category"])
+# In a longer name these make a text personal: billing_address, customerEmail.
+_TELLING: Final = ("email", "phone", "address", "password", "birth", "contact", "firstname", "lastname", "fullname")
+
+ECOMMERCE_EVENTS: Final = frozenset(
+    {
+        "Products Searched", "Product List Viewed", "Product List Filtered", "Promotion Viewed", "Promotion Clicked",
+        "Product Clicked", "Product Viewed", "Product Added", "Product Removed", "Cart Viewed", "Checkout Started",
+        "Checkout Step Viewed", "Checkout Step Completed", "Payment Info Entered", "Order Updated", "Order Completed",
+        "Order Refunded", "Order Cancelled", "Coupon Entered", "Coupon Applied", "Coupon Denied", "Coupon Removed",
+        "Product Added to Wishlist", "Product Removed from Wishlist", "Wishlist Product Added to Cart", "Product Shared",
+        "Cart Shared", "Product Reviewed",
+    }
+)  # fmt: skip
+
+_sorts: Final[Mapping[Kind, dict[str, Sort]]] = {kind: {} for kind in Kind}
+_NOTHING: Final = object()
+
+
+def kind_of(type_: str, name: str) -> Kind:
+    """What the properties or traits of a call describe."""
+    if type_ in ("identify", "group"):
+        return Kind.TRAITS
+    if type_ in ("page", "screen"):
+        return Kind.PAGE
+    return Kind.COMMERCE if name in ECOMMERCE_EVENTS else Kind.TRACK
+
+
+def sort_of(key: str, kind: Kind) -> Sort:
+    """What the name of a field says of it."""
+    known = _sorts[kind]
+    if (found := known.get(key)) is None:
+        if len(known) >= _MAX_KNOWN_KEYS:  # names come from clients
+            known.clear()
+        found = known[key] = _sort(key, kind)
+    return found
+
+
+def _sort(key: str, kind: Kind) -> Sort:
+    if len(key) > MAX_PUBLIC_KEY or "@" in key or "://" in key:
+        return Sort.PERSONAL
+    plain = key.rsplit(".", 1)[-1].lower().replace("_", "").replace("-", "").replace(" ", "")
+    if plain in _BY_KIND[kind]:
+        return Sort.PERSONAL
+    if any(telling in plain for telling in _TELLING):
+        return Sort.PERSONAL_TEXT
+    return Sort.TITLE if kind is Kind.COMMERCE and plain in _TITLES else Sort.PUBLIC
+
+
+def is_public_text(text: str, limit: int = MAX_PUBLIC_TEXT) -> bool:
+    """Whether a text is short and looks like no address of a person or page."""
+    return len(text) <= limit and "@" not in text and "://" not in text
+
+
+def split(fields: Mapping[str, Json], kind: Kind) -> tuple[dict[str, Json], dict[str, Json]]:
+    """(public, personal) of a JSON object. Together they hold all of it.
+
+    Of a list both halves keep the length where a part of it is personal; null stands for what went to the other half.
+    """
+    public: dict[str, Json] = {}
+    personal: dict[str, Json] = {}
+    known = _sorts[kind]
+    for key, value in fields.items():
+        sort = known.get(key) or sort_of(key, kind)
+        if sort is Sort.PERSONAL:
+            personal[key] = value
+        elif isinstance(value, str):
+            # is_public_text, written out: this line runs for every text of every event.
+            limit = MAX_PUBLIC_TITLE if sort is Sort.TITLE else MAX_PUBLIC_TEXT
+            if len(value) <= limit and "@" not in value and "://" not in value and sort is not Sort.PERSONAL_TEXT:
+                public[key] = value
+            else:
+                personal[key] = value
+        elif not isinstance(value, CONTAINERS):
+            public[key] = value
+        elif sort is Sort.PERSONAL_TEXT:
+            personal[key] = value
+        else:
+            open_, closed = _split_container(value, kind)
+            if open_ is not _NOTHING:
+                public[key] = open_
+            if closed is not _NOTHING:
+                personal[key] = closed
+    return public, personal
+
+
+def _split_container(value: dict[str, Json] | list[Json], kind: Kind) -> tuple[Json, Json]:
+    if isinstance(value, list):
+        return _split_list(value, kind)
+    public, personal = split(value, kind)
+    if not personal:
+        return public, _NOTHING
+    return public or _NOTHING, personal
+
+
+def _split_list(values: Sequence[Json], kind: Kind) -> tuple[Json, Json]:
+    public: list[Json] = []
+    personal: list[Json] = []
+    some_public, some_personal = False, False
+    for value in values:
+        open_, closed = value, _NOTHING
+        if isinstance(value, str):
+            if not is_public_text(value):
+                open_, closed = _NOTHING, value
+        elif isinstance(value, CONTAINERS):
+            open_, closed = _split_container(value, kind)
+        some_public = some_public or open_ is not _NOTHING
+        some_personal = some_personal or closed is not _NOTHING
+        public.append(None if open_ is _NOTHING else open_)
+        personal.append(None if closed is _NOTHING else closed)
+    if not some_personal:
+        return public, _NOTHING
+    return (public if some_public else _NOTHING), personal

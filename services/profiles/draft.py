@@ -1,0 +1,263 @@
+"""From a call to the event that the log will hold: checked, pseudonymous, split into what is public and what is sealed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from rapport.profiles.v1 import event_pb2
+
+from chassis.errors import InvalidArgument, Reason
+from services.profiles.domain import classify, validate
+from services.profiles.domain.clock import ClockKind, check_bounds, event_time, moment_of, parse_time
+from services.profiles.domain.identity import Namespace
+from services.profiles.domain.refs import profile_id as parse_profile_id
+from services.profiles.jsontext import dumps, loads
+from services.profiles.segment import Call
+from services.profiles.tenancy import Tenant
+from services.profiles.vault import Node
+
+MAX_SHARED_CONTEXT_BYTES: Final = 8 * 1024
+MAX_FACT_ID_LENGTH: Final = 512
+_MAX_LABEL_LENGTH: Final = 32
+_NUL: Final = b"\\u0000"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What all events of one body share. `type` is empty where each event names its own."""
+
+    type: str
+    received_us: int
+    received: datetime
+    sent_us: int | None = None
+    context: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Draft:
+    """An event before it is sealed: `event.sealed` is empty, `personal` is what belongs there."""
+
+    message_id: str
+    event: event_pb2.Event
+    node_id: UUID | None
+    personal: bytes
+    received: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a service records; see profiles.proto. `ts_us` None: the tenant's present."""
+
+    message_id: str
+    profile_id: str
+    name: str
+    ts_us: int | None
+    properties: bytes
+    personal: bytes
+    source: str
+
+
+@dataclass(slots=True)
+class _Ids:
+    """The identifiers of a call as texts, "" where there is none."""
+
+    message_id: str
+    user_id: str
+    anonymous_id: str
+    previous_id: str
+    group_id: str
+
+    @staticmethod
+    def of(call: Call) -> "_Ids":
+        return _Ids(
+            validate.identifier(call.message_id, "messageId"),
+            validate.identifier(call.user_id, "userId"),
+            validate.identifier(call.anonymous_id, "anonymousId"),
+            validate.identifier(call.previous_id, "previousId"),
+            validate.identifier(call.group_id, "groupId"),
+        )
+
+
+def origin_of(type_: str, received_us: int, *, sent_at: str | None = None, context: dict[str, Any] | None = None) -> Origin:
+    """Raises InvalidArgument where what a batch says of all its events cannot be used."""
+    if context is not None:
+        if len(dumps(context)) > MAX_SHARED_CONTEXT_BYTES:
+            size = MAX_SHARED_CONTEXT_BYTES // 1024
+            raise InvalidArgument(f"a batch's context is at most {size} KB", reason=Reason.BODY_TOO_LARGE, field="context")
+        validate.check_shape({"context": context})
+        validate.check_texts({"context": context})
+    sent_us = parse_time(sent_at, "sentAt") if sent_at else None
+    return Origin(type_, received_us, moment_of(received_us), sent_us, context)
+
+
+def fingerprint(tenant_id: str, raw: bytes, received_us: int, position: int) -> bytes:
+    """16 bytes that a repeat of the same call has again, and no other event of the same body."""
+    return sha256(b"%s\0%d\0%d\0%s" % (tenant_id.encode(), received_us, position, raw)).digest()[:16]
+
+
+def draft_of_call(call: Call, raw: bytes, origin: Origin, tenant: Tenant, position: int) -> Draft:
+    """Raises InvalidArgument. A missing messageId is derived from the call itself, so that a repeat is a duplicate."""
+    type_ = origin.type or call.type or ""
+    if type_ not in validate.TYPES:
+        raise InvalidArgument(
+            "type is none of identify, track, page, screen, group, alias", reason=Reason.UNKNOWN_EVENT_TYPE, field="type"
+        )
+    ids = _Ids.of(call)
+    validate.check_identity(
+        type_, user_id=ids.user_id, anonymous_id=ids.anonymous_id, previous_id=ids.previous_id, group_id=ids.group_id
+    )
+    name = _name(call, type_)
+    fields = (call.traits if type_ in _WITH_TRAITS else call.properties) or {}
+    _check_parts(call, raw, name, fields)
+    sent_us = parse_time(call.sent_at, "sentAt") if call.sent_at else origin.sent_us
+    ts_us = event_time(origin.received_us, timestamp=call.timestamp, original=call.original_timestamp, sent_us=sent_us)
+    if not ids.message_id:
+        ids.message_id = "derived-" + fingerprint(tenant.tenant_id, raw, origin.received_us, position).hex()
+    return _assemble(call, type_, name, fields, ids, origin, tenant, ts_us)
+
+
+_WITH_TRAITS: Final = frozenset({"identify", "group"})
+_NAMED: Final = frozenset({"track", "page", "screen"})
+
+
+def _name(call: Call, type_: str) -> str:
+    if type_ not in _NAMED:
+        return ""
+    name = (call.event if type_ == "track" else call.name) or ""
+    validate.check_name(type_, name)
+    return name
+
+
+def _check_parts(call: Call, raw: bytes, name: str, fields: dict[str, Any]) -> None:
+    """Counting colons and brackets first spares nearly every event the walk through it."""
+    if raw.count(b":") > validate.MAX_MEMBERS or raw.count(b"{") + raw.count(b"[") > validate.MAX_DEPTH:
+        validate.check_shape({"properties": call.properties, "traits": call.traits, "context": call.context})
+    if _NUL in raw:
+        validate.check_texts(msgspec.to_builtins(call))
+    if name:
+        validate.check_commerce(name, fields)
+
+
+def _assemble(
+    call: Call, type_: str, name: str, fields: dict[str, Any], ids: _Ids, origin: Origin, tenant: Tenant, ts_us: int
+) -> Draft:
+    public, personal = classify.split(fields, classify.kind_of(type_, name)) if fields else ({}, {})
+    if call.category and type_ == "page" and "category" not in fields:
+        (public if classify.is_public_text(call.category) else personal)["category"] = call.category
+    secret = _identifiers(ids)
+    if ids.group_id:
+        (public if type_ == "group" and classify.is_public_text(ids.group_id) else secret)["groupId"] = ids.group_id
+    if name and not classify.is_public_text(name, validate.MAX_NAME_LENGTH if type_ == "track" else classify.MAX_PUBLIC_TEXT):
+        secret["name"], name = name, ""
+    if personal:
+        secret["traits" if type_ in _WITH_TRAITS else "properties"] = personal
+    context = {**origin.context, **(call.context or {})} if origin.context else call.context
+    channel = source = ""
+    if context:
+        secret["context"] = context
+        channel, source = _label(context.get("channel")), _library(context.get("library"))
+    channel = channel or _label(call.channel)
+    (node_id, node_text), *linked = _nodes(type_, ids, tenant)
+    event = event_pb2.Event(
+        event_id=tenant.keys.event_id(ids.message_id),
+        type=type_,
+        name=name,
+        ts_us=ts_us,
+        known_us=ts_us if tenant.clock is ClockKind.EVENTS else origin.received_us,
+        received_us=origin.received_us,
+        node_id=node_text,
+        linked_node_ids=[text for _, text in linked],
+        properties=dumps(public) if public else b"",
+        source=source or channel,
+        channel=channel,
+    )
+    if personal and type_ == "identify":
+        event.traits_digest = tenant.keys.traits_digest(node_id, dumps(personal))
+    return Draft(ids.message_id, event, node_id, dumps(secret), origin.received)
+
+
+def _identifiers(ids: _Ids) -> dict[str, Any]:
+    """The identifiers of people, by Segment's names."""
+    named: dict[str, Any] = {}
+    if ids.user_id:
+        named["userId"] = ids.user_id
+    if ids.anonymous_id:
+        named["anonymousId"] = ids.anonymous_id
+    if ids.previous_id:
+        named["previousId"] = ids.previous_id
+    return named
+
+
+def _nodes(type_: str, ids: _Ids, tenant: Tenant) -> list[Node]:
+    """The nodes that a call names, the one that it belongs to first.
+
+    An alias' previousId may be of either kind, and nothing in the call says which: it is linked as both.
+    """
+    nodes: list[Node] = []
+    if ids.user_id:
+        nodes.append(tenant.keys.node(Namespace.USER_ID, ids.user_id))
+    if ids.anonymous_id:
+        nodes.append(tenant.keys.node(Namespace.ANONYMOUS_ID, ids.anonymous_id))
+    if type_ == "alias":
+        previous = [tenant.keys.node(namespace, ids.previous_id) for namespace in Namespace]
+        nodes += [node for node in previous if node not in nodes]
+    return nodes
+
+
+def _label(value: Any) -> str:
+    """A short harmless word for where something comes from; "" for anything else, and for what only services may say."""
+    if not isinstance(value, str) or "\x00" in value or not classify.is_public_text(value, _MAX_LABEL_LENGTH):
+        return ""
+    return "" if value.startswith(validate.FACT_SOURCE) else value
+
+
+def _library(value: Any) -> str:
+    """The client library's name."""
+    return _label(value.get("name")) if isinstance(value, dict) else ""
+
+
+def draft_of_fact(fact: Fact, tenant: Tenant, *, now_us: int, received_us: int) -> Draft:
+    """Raises InvalidArgument. `now_us` is the tenant's present."""
+    if not 0 < len(fact.message_id) <= MAX_FACT_ID_LENGTH:
+        raise InvalidArgument(f"a fact's message_id has 1 to {MAX_FACT_ID_LENGTH} characters", field="message_id")
+    if not 0 < len(fact.name) <= validate.MAX_NAME_LENGTH or "\x00" in fact.name:
+        raise InvalidArgument(f"a fact's name has 1 to {validate.MAX_NAME_LENGTH} characters", field="name")
+    if not fact.source.startswith(validate.FACT_SOURCE) or len(fact.source) > classify.MAX_PUBLIC_TEXT:
+        raise InvalidArgument(f"a fact's source begins with {validate.FACT_SOURCE}", field="source")
+    node_id = parse_profile_id(fact.profile_id) if fact.profile_id else None
+    if fact.personal and node_id is None:
+        raise InvalidArgument("what is personal needs a profile_id", reason=Reason.MISSING_FIELD, field="profile_id")
+    for field, text in (("properties", fact.properties), ("personal", fact.personal)):
+        _check_fact_json(text, field)
+    ts_us = now_us if fact.ts_us is None else fact.ts_us
+    check_bounds(ts_us, max(received_us, now_us))
+    event = event_pb2.Event(
+        event_id=tenant.keys.fact_id(fact.message_id),
+        type="track",
+        name=fact.name,
+        ts_us=ts_us,
+        known_us=ts_us if tenant.clock is ClockKind.EVENTS else received_us,
+        received_us=received_us,
+        node_id=str(node_id) if node_id else "",
+        properties=fact.properties,
+        source=fact.source,
+    )
+    return Draft(fact.message_id, event, node_id, fact.personal, moment_of(received_us))
+
+
+def _check_fact_json(text: bytes, field: str) -> None:
+    if not text:
+        return
+    if len(text) > validate.MAX_EVENT_BYTES:
+        size = validate.MAX_EVENT_BYTES // 1024
+        raise InvalidArgument(f"a fact's {field} are at most {size} KB", reason=Reason.EVENT_TOO_LARGE, field=field)
+    try:
+        value = loads(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise InvalidArgument(f"a fact's {field} are no JSON object", reason=Reason.MALFORMED_JSON, field=field) from None
+    validate.check_shape({field: value})
+    if _NUL in text:
+        validate.check_texts({field: value})

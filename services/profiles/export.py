@@ -1,0 +1,161 @@
+"""Writes a tenant's log to Parquet: `python -m services.profiles.export <tenant>`, answers one line of JSON.
+
+A process of its own and not a part of the service: Arrow takes 60 MB, and the service is to be small while it waits.
+
+    <archive>/<tenant>/events/day=2011-12-09/<xid>-<seq>.parquet    rows of the timeline, by the UTC day of their time
+    <archive>/<tenant>/identities/identities.parquet                node_id, profile_id, since (year 1 for "since ever")
+
+Only what stands not yet is written; a day that got late events gets another file. Files appear whole (written aside, synced,
+renamed). The range that is being written is noted first, so that after a crash the same files are written again.
+"""
+
+import asyncio
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rapport.profiles.v1 import event_pb2
+
+from chassis.db import connect
+from services.profiles.domain.clock import DAY_US, microseconds
+from services.profiles.settings import Settings
+from services.profiles.store.exports import ArchiveFile, ExportStore, Place
+from services.profiles.timeline import TimelineRow, timeline_row
+
+CHUNK: Final = 20_000
+_MOMENT: Final = pa.timestamp("us", tz="UTC")
+_EVENTS: Final = pa.schema(
+    [
+        ("tenant_id", pa.string()),
+        ("node_id", pa.string()),
+        ("event_id", pa.binary(16)),
+        ("ts", _MOMENT),
+        ("known_at", _MOMENT),
+        ("received_at", _MOMENT),
+        ("type", pa.string()),
+        ("name", pa.string()),
+        ("source", pa.string()),
+        ("channel", pa.string()),
+        ("numbers", pa.string()),
+        ("texts", pa.string()),
+        ("rest", pa.string()),
+    ]
+)
+_IDENTITIES: Final = pa.schema([("node_id", pa.string()), ("profile_id", pa.string()), ("since", _MOMENT)])
+_SINCE_EVER_US: Final = microseconds(datetime.min.replace(tzinfo=UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What the service answers with."""
+
+    path: str
+    event_count: int
+    digest: str
+    through_us: int
+
+
+async def export(store: ExportStore, tenant_id: str, archive: Path) -> Exported:
+    """Brings the tenant's archive up to where the projections are, identities and events of the same instant."""
+    folder = archive / tenant_id
+    _sweep(folder)
+    snapshot = await store.snapshot(tenant_id)
+    while True:
+        progress = await store.progress(tenant_id)
+        upto = progress.planned or snapshot.place
+        rows = await store.read(tenant_id, progress.done, upto, sys.maxsize if progress.planned else CHUNK)
+        if not rows:
+            break
+        last = rows[-1][0]
+        if progress.planned is None:
+            await store.plan(tenant_id, last)
+        await store.finish(tenant_id, _write_events(folder, tenant_id, last, [payload for _, payload in rows]))
+    identities = _write_identities(folder, snapshot.identities)
+    files = await store.files(tenant_id)
+    return Exported(
+        path=str(folder),
+        event_count=sum(each.event_count for each in files.values()),
+        digest=_digest([*files.values(), identities]),
+        through_us=snapshot.through_us,
+    )
+
+
+def _write_events(folder: Path, tenant_id: str, last: Place, payloads: Sequence[bytes]) -> list[ArchiveFile]:
+    days: dict[int, list[TimelineRow]] = {}
+    for payload in payloads:
+        row = timeline_row(event_pb2.Event.FromString(payload))
+        if row is not None:
+            days.setdefault(row.ts_us // DAY_US, []).append(row)
+    files: list[ArchiveFile] = []
+    for day, rows in sorted(days.items()):
+        rows.sort(key=lambda row: (row.ts_us, row.event_id))
+        columns = [[tenant_id] * len(rows), *zip(*rows, strict=True)]
+        # A row has its columns in the schema's order.
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _EVENTS, strict=True)]
+        name = f"events/day={date.fromordinal(date(1970, 1, 1).toordinal() + day)}/{last.xid}-{last.seq}.parquet"
+        files.append(_write(folder, name, pa.Table.from_arrays(arrays, schema=_EVENTS)))
+    return files
+
+
+def _write_identities(folder: Path, rows: Sequence[tuple[Any, Any, int | None]]) -> ArchiveFile:
+    columns = [
+        pa.array([str(row[0]) for row in rows], pa.string()),
+        pa.array([str(row[1]) for row in rows], pa.string()),
+        pa.array([_SINCE_EVER_US if row[2] is None else row[2] for row in rows], _MOMENT),
+    ]
+    return _write(folder, "identities/identities.parquet", pa.Table.from_arrays(columns, schema=_IDENTITIES))
+
+
+def _write(folder: Path, name: str, table: pa.Table) -> ArchiveFile:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".writing")
+    pq.write_table(table, aside, compression="zstd")
+    with aside.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    return ArchiveFile(name, digest, table.num_rows)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what an interrupted export left half written."""
+    for aside in folder.glob("*/**/*.writing"):
+        aside.unlink(missing_ok=True)
+
+
+def _digest(files: Sequence[ArchiveFile]) -> str:
+    """SHA-256, hex, over the paths and digests in the order of the paths."""
+    sha = hashlib.sha256()
+    for each in sorted(files, key=lambda one: one.path):
+        sha.update(each.path.encode() + b"\0" + each.sha256)
+    return sha.hexdigest()
+
+
+async def _main(tenant_id: str) -> Exported:
+    settings = Settings()
+    database = await connect(settings.database_url, connections=2, service="profiles-export")
+    try:
+        async with database.connection() as lock:
+            # One export of a tenant at a time, whoever asks; the lock goes with the connection.
+            await lock.execute("SELECT pg_advisory_lock(hashtext('profiles export ' || $1))", tenant_id, timeout=600)
+            return await export(ExportStore(database), tenant_id, Path(settings.archive_folder))
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    """Entry point."""
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(_main(sys.argv[1]))) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

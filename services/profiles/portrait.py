@@ -1,0 +1,113 @@
+"""The portrait of one profile: gathered, unsealed for this answer only, and put into its blocks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from rapport.features.v1 import features_pb2
+
+from ml.features import catalogue
+from services.profiles.domain.clock import moment_of
+from services.profiles.domain.portrait import Entry, Known, blocks
+from services.profiles.features import Features
+from services.profiles.jsontext import loads
+from services.profiles.lookup import Lookup
+from services.profiles.people import People
+from services.profiles.store.portrait import PortraitStore, SealedRow
+from services.profiles.store.profiles import ProfileStore
+from services.profiles.tenancy import Tenant, Tenants
+from services.profiles.vault import Unreadable, open_sealed
+
+_UNITS: Final = {feature.name: feature.unit for feature in catalogue.FEATURES}
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """`blocks` in their order."""
+
+    profile_id: UUID
+    at: datetime
+    blocks: Mapping[str, Sequence[Entry]]
+
+
+class Portraits:
+    """Reads profiles at an instant, by what was known of them then."""
+
+    def __init__(
+        self,
+        store: PortraitStore,
+        profiles: ProfileStore,
+        lookup: Lookup,
+        features: Features,
+        people: People,
+        tenants: Tenants,
+    ) -> None:
+        self._store = store
+        self._profiles = profiles
+        self._lookup = lookup
+        self._features = features
+        self._people = people
+        self._tenants = tenants
+
+    async def of(self, tenant: Tenant, ref: str, at: datetime | None) -> Portrait:
+        """Raises NotFound, or InvalidArgument. `at` None: the tenant's present."""
+        if at is None:
+            at = moment_of(await self._tenants.now_us(tenant))
+        profile_id = await self._lookup.one(tenant, ref, at=at)
+        node_ids = await self._profiles.nodes_at(tenant.tenant_id, profile_id, at)
+        rows = await self._store.read(tenant.tenant_id, node_ids, at)
+        computed = await self._features.compute(tenant, [str(profile_id)], [], at)
+        known = Known(
+            public=_merged(rows.traits),
+            personal=await self._personal(tenant, rows.sealed),
+            features=_texts(computed.rows[0].values),
+            activities=rows.activities,
+            visit_days=rows.visit_days,
+            categories=rows.categories,
+            products=rows.products,
+            answers=rows.answers,
+        )
+        return Portrait(profile_id, at, blocks(known))
+
+    async def _personal(self, tenant: Tenant, sealed: Sequence[SealedRow]) -> dict[str, Any]:
+        """The newest value of each personal trait. What no key opens any more is not there."""
+        ciphers = await self._people.ciphers(tenant, {row.node_id for row in sealed})
+        traits: dict[str, Any] = {}
+        for row in reversed(sealed):
+            if (cipher := ciphers.get(row.node_id)) is None:
+                continue
+            try:
+                plain = open_sealed(cipher, row.sealed, tenant.keys.of_event(row.event_id))
+                traits |= loads(plain).get("traits", {})
+            except (Unreadable, msgspec.MsgspecError):
+                continue
+        return {key: value for key, value in traits.items() if value is not None}
+
+
+def _merged(rows: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+    """Public traits of identify calls, newest first, as they stood after the newest. A null takes a trait away."""
+    traits: dict[str, Any] = {}
+    for parts in reversed(rows):
+        for part in parts:
+            traits |= loads(part.encode())
+    return {key: value for key, value in traits.items() if value is not None}
+
+
+def _texts(values: Sequence[features_pb2.FeatureValue]) -> dict[str, tuple[str, str]]:
+    """(value, unit) of the features that have one; days with one decimal."""
+    texts: dict[str, tuple[str, str]] = {}
+    for name, value in zip(catalogue.NAMES, values, strict=True):
+        match value.WhichOneof("value"):
+            case "number":
+                text = f"{value.number:.1f}" if not value.number.is_integer() else str(int(value.number))
+            case "decimal":
+                text = value.decimal
+            case "text":
+                text = value.text
+            case _:
+                continue
+        texts[name] = (text, _UNITS[name])
+    return texts

@@ -1,0 +1,187 @@
+"""Follows the log and keeps all projections of profiles: timeline, identities, profiles, traits, clocks."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import asyncpg
+import msgspec
+import prometheus_client
+from google.protobuf.message import DecodeError
+from rapport.profiles.v1 import event_pb2
+
+from chassis import telemetry
+from chassis.errors import Unavailable
+from chassis.log import Position, Record
+from services.profiles.domain.clock import moment_of
+from services.profiles.domain.identity import Merge
+from services.profiles.jsontext import dumps, loads
+from services.profiles.precedence import Precedence
+from services.profiles.store.freshness import FreshnessStore
+from services.profiles.store.log import Entry
+from services.profiles.store.projection import Batch, ProjectionStore, Sealed, Trait
+from services.profiles.tenancy import Tenant, Tenants
+from services.profiles.timeline import is_fact, timeline_row
+
+SOURCE: Final = "rapport.profiles"
+FRESHNESS: Final = prometheus_client.Histogram(
+    "rapport_profiles_freshness_seconds",
+    "From an event's receipt to its being readable in the projections.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+SKIPPED: Final = prometheus_client.Counter(
+    "rapport_profiles_skipped_events_total", "Events of the log whose tenant is not known."
+)
+UNREADABLE: Final = prometheus_client.Counter(
+    "rapport_profiles_unreadable_events_total", "Events of the log that cannot be projected."
+)
+REFUSED_LINKS: Final = prometheus_client.Counter(
+    "rapport_profiles_refused_links_total", "Links not followed, since a profile would have had too many identities."
+)
+# What a record can do to us; a lost database or a bug in the statements is tried again instead.
+_SPOILT: Final = (DecodeError, msgspec.MsgspecError, ValueError, asyncpg.DataError)
+_SAMPLES: Final = 5_000
+_FLUSH_S: Final = 5.0
+
+
+class Projector:
+    """Handles the log in batches."""
+
+    def __init__(self, store: ProjectionStore, tenants: Tenants, precedence: Precedence) -> None:
+        self._store = store
+        self._tenants = tenants
+        self._precedence = precedence
+        # Seconds from received to readable, of each tenant's last events.
+        self.samples: dict[str, deque[float]] = {}
+
+    async def handle(self, records: Sequence[Record], position: Position) -> None:
+        """Saves what the records say, and the cursor; see chassis.log.Reader."""
+        await self._precedence.wait(time.time() - records[0].received_at.timestamp())
+        try:
+            await self._project(records, position)
+        except _SPOILT:
+            await self._one_by_one(records, position)
+
+    async def _one_by_one(self, records: Sequence[Record], position: Position) -> None:
+        """One event that cannot be projected must not hold up all others: it stays in the log, is counted, and passed over."""
+        xid, seq = position.from_xid, position.from_seq
+        for record in records:
+            step = Position(xid, seq, record.xid, record.seq)
+            try:
+                await self._project([record], step)
+            except _SPOILT as error:
+                UNREADABLE.inc()
+                telemetry.logger().error(
+                    "an event cannot be projected",
+                    tenant=record.tenant_id,
+                    xid=record.xid,
+                    seq=record.seq,
+                    error=type(error).__name__,
+                )
+                await self._project([], step)
+            xid, seq = record.xid, record.seq
+
+    async def _project(self, records: Sequence[Record], position: Position) -> None:
+        batches: dict[str, Batch] = {}
+        known: dict[str, Tenant] = {}
+        for record in records:
+            if (batch := batches.get(record.tenant_id)) is None:
+                if (tenant := await self._tenants.find(record.tenant_id)) is None:
+                    SKIPPED.inc()
+                    continue
+                known[record.tenant_id] = tenant
+                batch = batches[record.tenant_id] = Batch(record.tenant_id)
+            gather(batch, event_pb2.Event.FromString(record.payload))
+        refused = await self._store.save(batches.values(), position, lambda tenant_id, found: _facts(known[tenant_id], found))
+        if refused:
+            REFUSED_LINKS.inc(refused)
+            telemetry.logger().warning("links were refused: a profile has as many identities as it may have", count=refused)
+        self._observe(batches, records)
+
+    def _observe(self, batches: Mapping[str, Batch], records: Sequence[Record]) -> None:
+        """What came in one call is measured once: it was received, and became readable, together."""
+        now = time.time()
+        for (tenant_id, received), count in Counter((record.tenant_id, record.received_at) for record in records).items():
+            if tenant_id in batches:
+                seconds = max(0.0, now - received.timestamp())
+                FRESHNESS.observe(seconds)
+                self.samples.setdefault(tenant_id, deque(maxlen=_SAMPLES)).extend([seconds] * count)
+
+    async def keep_freshness(self, store: FreshnessStore) -> None:
+        """Runs for ever: writes down the freshness of those tenants that had events."""
+        written: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            for tenant_id, samples in list(self.samples.items()):
+                p50_s, p99_s = percentiles(samples)
+                if written.get(tenant_id) != p50_s + p99_s:
+                    try:
+                        await store.save(tenant_id, p50_s, p99_s)
+                    except Unavailable:
+                        break
+                    written[tenant_id] = p50_s + p99_s
+
+
+def percentiles(samples: Sequence[float] | deque[float]) -> tuple[float, float]:
+    """(p50, p99) by the nearest rank; zeros of nothing."""
+    if not samples:
+        return 0.0, 0.0
+    ordered = sorted(samples)
+    return ordered[(len(ordered) - 1) // 2], ordered[(len(ordered) - 1) * 99 // 100]
+
+
+def gather(batch: Batch, event: event_pb2.Event) -> None:
+    """Adds what an event says. The order in which events come does not matter."""
+    row = timeline_row(event)
+    if row is None:
+        return
+    batch.rows.append(row)
+    if is_fact(event):
+        return
+    node_id, ts_us = row.node_id, row.ts_us
+    batch.counted[row.event_id] = node_id
+    batch.first[node_id] = min(ts_us, batch.first.get(node_id, ts_us))
+    batch.last[node_id] = max(ts_us, batch.last.get(node_id, ts_us))
+    for other in event.linked_node_ids:
+        batch.first[other] = min(ts_us, batch.first.get(other, ts_us))
+        ends = (node_id, other) if node_id < other else (other, node_id)
+        batch.links[ends] = min(row.known_us, batch.links.get(ends, row.known_us))
+    if row.type == "identify":
+        _gather_traits(batch, event)
+
+
+def _gather_traits(batch: Batch, event: event_pb2.Event) -> None:
+    order = (event.ts_us, event.event_id)
+    for key, value in loads(event.properties).items() if event.properties else ():
+        known = batch.traits.get((event.node_id, key))
+        if known is None or order > (known.ts_us, known.event_id):
+            batch.traits[event.node_id, key] = Trait(event.ts_us, event.event_id, dumps(value).decode())
+    if event.traits_digest:
+        sealed = batch.personal.get((event.node_id, event.traits_digest))
+        if sealed is None or order > (sealed.ts_us, sealed.event_id):
+            batch.personal[event.node_id, event.traits_digest] = Sealed(
+                event.ts_us, event.event_id, event.known_us, event.sealed
+            )
+
+
+def _facts(tenant: Tenant, found: Sequence[Merge]) -> list[Entry]:
+    """A `Profile Merged` for each: whoever keeps rows by profile has to move them."""
+    received_us = time.time_ns() // 1_000
+    entries: list[Entry] = []
+    for merge in found:
+        since = moment_of(merge.since_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        event = event_pb2.Event(
+            event_id=tenant.keys.fact_id(f"merge:{merge.from_id}:{merge.into_id}"),
+            type="track",
+            name="Profile Merged",
+            ts_us=merge.since_us,
+            known_us=merge.since_us,
+            received_us=received_us,
+            node_id=str(merge.from_id),
+            properties=dumps({"from": str(merge.from_id), "into": str(merge.into_id), "since": since}),
+            source=SOURCE,
+        )
+        entries.append(Entry(event.event_id, merge.from_id, moment_of(received_us), event.SerializeToString()))
+    return entries

@@ -1,0 +1,71 @@
+"""Page sizes, and page tokens: the key of the last row, opaque to callers."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from chassis.errors import InvalidArgument, Reason
+from services.profiles.domain.clock import microseconds, moment_of
+
+MAX_PAGE: Final = 1_000
+DEFAULT_PAGE: Final = 100
+# Before every row of a list that is read newest first.
+NEWEST: Final = (datetime(9999, 1, 1, tzinfo=UTC), b"\xff" * 32)
+
+
+def page_size(given: int) -> int:
+    """0 is the default. Raises InvalidArgument."""
+    if not 0 <= given <= MAX_PAGE:
+        raise InvalidArgument(f"a page has 1 to {MAX_PAGE} rows", field="page_size")
+    return given or DEFAULT_PAGE
+
+
+def profile_token(last: UUID) -> str:
+    """For a list by profile id."""
+    return _token(str(last))
+
+
+def profile_after(token: str) -> UUID | None:
+    """None for the first page. Raises InvalidArgument."""
+    if not token:
+        return None
+    try:
+        (text,) = _parts(token)
+        return UUID(text)
+    except ValueError:
+        raise _bad() from None
+
+
+def moment_token(moment: datetime, row_id: bytes) -> str:
+    """For a list by time and id, newest first."""
+    return _token(str(microseconds(moment)), row_id.hex())
+
+
+def moment_before(token: str) -> tuple[datetime, bytes]:
+    """The key that all rows of the page are before. Raises InvalidArgument."""
+    if not token:
+        return NEWEST
+    try:
+        us, row_id = _parts(token)
+        return moment_of(int(us)), bytes.fromhex(row_id)
+    except (ValueError, OverflowError):
+        raise _bad() from None
+
+
+def _token(*parts: str) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode()
+
+
+def _parts(token: str) -> tuple[str, ...]:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(token), type=tuple[str, ...])
+    except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, ValueError):
+        raise _bad() from None
+
+
+def _bad() -> InvalidArgument:
+    return InvalidArgument("the page token is not one of ours", reason=Reason.INVALID_CURSOR, field="page_token")

@@ -1,0 +1,1 @@
+"""Tables and queries, a module for each group of tables. One method is one transaction."""

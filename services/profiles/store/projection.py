@@ -1,0 +1,228 @@
+"""What the projector writes: one transaction for each batch of the log, the cursor's move included.
+
+The cursor is moved first, and its row stays locked: whatever is read here, nobody else is changing.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from chassis.db import Connection, Database
+from chassis.log import Cursor, Position
+from services.profiles.domain.clock import moment_of
+from services.profiles.domain.identity import Namespace, namespace_of
+from services.profiles.store.merging import Announce, save_links
+from services.profiles.store.moments import from_us, to_us
+from services.profiles.timeline import TimelineRow
+
+MAX_PERSONAL: Final = 20
+
+_COLUMNS: Final = (
+    "tenant_id", "node_id", "event_id", "ts", "known_at", "received_at",
+    "type", "name", "source", "channel", "numbers", "texts", "rest",
+)  # fmt: skip
+_TIMELINE = f"""
+INSERT INTO profiles.timeline ({", ".join(_COLUMNS)})
+SELECT $1, node_id, event_id, {from_us("ts")}, {from_us("known")}, {from_us("received")}, type, name, source, channel,
+    numbers::jsonb, texts::jsonb, rest::jsonb
+FROM unnest(
+    $2::uuid[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[],
+    $11::text[], $12::text[], $13::text[]
+) AS new (node_id, event_id, ts, known, received, type, name, source, channel, numbers, texts, rest)
+ON CONFLICT DO NOTHING RETURNING event_id
+"""
+_KNOWN_NODES = f"""
+SELECT node_id, profile_id, {to_us("first_seen")} AS first FROM profiles.nodes
+WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])
+"""
+_NODES = f"""
+INSERT INTO profiles.nodes AS node (tenant_id, node_id, profile_id, first_seen, last_seen, event_count)
+SELECT $1, node_id, node_id, {from_us("first")}, {from_us("last")}, count
+FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[]) AS new (node_id, first, last, count)
+ON CONFLICT (tenant_id, node_id) DO UPDATE SET
+    first_seen = least(node.first_seen, excluded.first_seen), last_seen = greatest(node.last_seen, excluded.last_seen),
+    event_count = node.event_count + excluded.event_count
+"""
+_FIRST_PROFILES = """
+INSERT INTO profiles.node_profiles (tenant_id, node_id, profile_id, since)
+SELECT $1, node_id, node_id, '-infinity' FROM unnest($2::uuid[]) AS new (node_id) ON CONFLICT DO NOTHING
+"""
+_PROFILES = """
+INSERT INTO profiles.profiles (tenant_id, profile_id, first_seen, last_seen, event_count, identified)
+SELECT $1, profile_id, min(first_seen), max(last_seen), sum(event_count), bool_or(identified)
+FROM unnest($2::uuid[], $3::boolean[]) AS touched (profile_id, identified)
+JOIN profiles.nodes USING (profile_id) WHERE nodes.tenant_id = $1
+GROUP BY profile_id
+ON CONFLICT (tenant_id, profile_id) DO UPDATE SET
+    first_seen = excluded.first_seen, last_seen = excluded.last_seen, event_count = excluded.event_count
+"""
+_TRAITS = f"""
+INSERT INTO profiles.traits AS trait (tenant_id, node_id, key, value, ts, event_id)
+SELECT $1, node_id, key, value::jsonb, {from_us("ts")}, event_id
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bytea[]) AS new (node_id, key, value, ts, event_id)
+ON CONFLICT (tenant_id, node_id, key) DO UPDATE SET value = excluded.value, ts = excluded.ts, event_id = excluded.event_id
+WHERE (excluded.ts, excluded.event_id) > (trait.ts, trait.event_id)
+"""
+_PERSONAL = f"""
+INSERT INTO profiles.personal_traits AS trait (tenant_id, node_id, traits_digest, ts, event_id, known_at, sealed)
+SELECT $1, node_id, traits_digest, {from_us("ts")}, event_id, {from_us("known")}, sealed
+FROM unnest($2::uuid[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[])
+    AS new (node_id, traits_digest, ts, event_id, known, sealed)
+ON CONFLICT (tenant_id, node_id, traits_digest) DO UPDATE SET
+    ts = excluded.ts, event_id = excluded.event_id, known_at = excluded.known_at, sealed = excluded.sealed
+WHERE (excluded.ts, excluded.event_id) > (trait.ts, trait.event_id)
+"""
+_PRUNE_PERSONAL = """
+DELETE FROM profiles.personal_traits AS trait USING (
+    SELECT node_id, traits_digest, row_number() OVER (PARTITION BY node_id ORDER BY ts DESC, event_id DESC) AS place
+    FROM profiles.personal_traits WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])
+) AS old
+WHERE trait.tenant_id = $1 AND trait.node_id = old.node_id AND trait.traits_digest = old.traits_digest AND old.place > $3
+"""
+_CLOCK = f"""
+INSERT INTO profiles.clocks AS clock (tenant_id, newest_ts, event_count) VALUES ($1, {from_us("$2::bigint")}, $3)
+ON CONFLICT (tenant_id) DO UPDATE SET
+    newest_ts = greatest(clock.newest_ts, excluded.newest_ts), event_count = clock.event_count + excluded.event_count
+"""
+
+
+@dataclass(slots=True)
+class Trait:
+    """The newest value of a trait; ties go to the greater event id."""
+
+    ts_us: int
+    event_id: bytes
+    value: str
+
+
+@dataclass(slots=True)
+class Sealed:
+    """The newest sealed part that says the same of a person."""
+
+    ts_us: int
+    event_id: bytes
+    known_us: int
+    sealed: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch of the log says of one tenant. Node ids are texts, times microseconds."""
+
+    tenant_id: str
+    rows: list[TimelineRow] = field(default_factory=list[TimelineRow])
+    # Of customers' events: event id -> node; these are counted where they are new.
+    counted: dict[bytes, str] = field(default_factory=dict[bytes, str])
+    # Node -> when it was first named; when its last event was.
+    first: dict[str, int] = field(default_factory=dict[str, int])
+    last: dict[str, int] = field(default_factory=dict[str, int])
+    # Both ends, the smaller first -> since when.
+    links: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    traits: dict[tuple[str, str], Trait] = field(default_factory=dict[tuple[str, str], Trait])
+    personal: dict[tuple[str, bytes], Sealed] = field(default_factory=dict[tuple[str, bytes], Sealed])
+
+
+class ProjectionStore:
+    """All projections of profiles."""
+
+    def __init__(self, database: Database, cursor: Cursor) -> None:
+        self._database = database
+        self._cursor = cursor
+
+    async def save(self, batches: Iterable[Batch], position: Position, announce: Announce) -> int:
+        """Writes what a stretch of the log says and moves the cursor; repeating it changes nothing.
+
+        `announce(tenant id, merges)` gives the entries that tell others of merges; they are appended in the same
+        transaction. Returns how many links were refused. Raises Conflict where another process was first.
+        """
+        refused = 0
+        async with self._database.transaction() as connection:
+            await self._cursor.advance(connection, position)
+            for batch in batches:
+                refused += await _save(connection, batch, announce)
+        return refused
+
+
+async def _save(connection: Connection, batch: Batch, announce: Announce) -> int:
+    tenant_id = batch.tenant_id
+    fresh = await _add_rows(connection, tenant_id, batch.rows) if batch.rows else set[bytes]()
+    counts = Counter(node_id for event_id, node_id in batch.counted.items() if event_id in fresh)
+    refused = 0
+    if batch.first:
+        profile_of = await _save_nodes(connection, batch, counts)
+        touched = {profile_of[UUID(node_id)] for node_id in batch.last}
+        if batch.links:
+            refused = await save_links(connection, tenant_id, batch.links, profile_of, touched, announce)
+        await _refresh_profiles(connection, tenant_id, touched)
+    await _save_traits(connection, batch)
+    if batch.last:
+        await connection.execute(_CLOCK, tenant_id, max(batch.last.values()), counts.total())
+    return refused
+
+
+async def _add_rows(connection: Connection, tenant_id: str, rows: Sequence[TimelineRow]) -> set[bytes]:
+    """The event ids that are new: all of them, unless the log was read again, so COPY is tried first."""
+    try:
+        async with connection.transaction():
+            await connection.copy_records_to_table(
+                "timeline", schema_name="profiles", columns=_COLUMNS, records=[_record(tenant_id, row) for row in rows]
+            )
+        return {row.event_id for row in rows}
+    except asyncpg.UniqueViolationError:
+        found = await connection.fetch(_TIMELINE, tenant_id, *map(list, zip(*rows, strict=True)))
+        return {row[0] for row in found}
+
+
+def _record(tenant_id: str, row: TimelineRow) -> tuple[object, ...]:
+    ts = moment_of(row.ts_us)
+    received = moment_of(row.received_us)
+    if row.known_us == row.ts_us:
+        known = ts
+    else:
+        known = received if row.known_us == row.received_us else moment_of(row.known_us)
+    return (tenant_id, row.node_id, row.event_id, ts, known, received, *row[5:])
+
+
+async def _save_nodes(connection: Connection, batch: Batch, counts: Counter[str]) -> dict[UUID, UUID]:
+    """The profile that each node of the batch belongs to by now."""
+    tenant_id = batch.tenant_id
+    rows = await connection.fetch(_KNOWN_NODES, tenant_id, list(batch.first))
+    profile_of: dict[UUID, UUID] = {row["node_id"]: row["profile_id"] for row in rows}
+    known = {str(row["node_id"]): row["first"] for row in rows}
+    # A device that is only named along with its user, as ever, is not written again.
+    changed = [node for node, us in batch.first.items() if node in batch.last or node not in known or us < known[node]]
+    new = [node_id for node_id in changed if node_id not in known]
+    await connection.execute(
+        _NODES,
+        tenant_id,
+        changed,
+        [batch.first[node_id] for node_id in changed],
+        [batch.last.get(node_id) for node_id in changed],
+        [counts[node_id] for node_id in changed],
+    )
+    if new:
+        await connection.execute(_FIRST_PROFILES, tenant_id, new)
+    return profile_of | {node: node for node in map(UUID, new)}
+
+
+async def _refresh_profiles(connection: Connection, tenant_id: str, touched: set[UUID]) -> None:
+    profile_ids = list(touched)
+    identified = [namespace_of(profile_id) is Namespace.USER_ID for profile_id in profile_ids]
+    await connection.execute(_PROFILES, tenant_id, profile_ids, identified)
+
+
+async def _save_traits(connection: Connection, batch: Batch) -> None:
+    if batch.traits:
+        rows = [(node_id, key, one.value, one.ts_us, one.event_id) for (node_id, key), one in batch.traits.items()]
+        await connection.execute(_TRAITS, batch.tenant_id, *map(list, zip(*rows, strict=True)))
+    if batch.personal:
+        parts = [
+            (node_id, digest, one.ts_us, one.event_id, one.known_us, one.sealed)
+            for (node_id, digest), one in batch.personal.items()
+        ]
+        await connection.execute(_PERSONAL, batch.tenant_id, *map(list, zip(*parts, strict=True)))
+        await connection.execute(_PRUNE_PERSONAL, batch.tenant_id, [part[0] for part in parts], MAX_PERSONAL)

@@ -1,0 +1,71 @@
+"""The tenants that this process knows: their clock and their keys."""
+
+import re
+import time
+from dataclasses import dataclass
+
+from chassis import context
+from chassis.errors import Conflict, InvalidArgument, NotFound
+from services.profiles.domain.clock import ClockKind, microseconds, tenant_now
+from services.profiles.store.tenants import TenantStore
+from services.profiles.vault import TenantKeys, Unreadable, Vault
+
+_NAME = re.compile(r"[a-z0-9-]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Immutable: a tenant keeps its clock and its keys for ever."""
+
+    tenant_id: str
+    clock: ClockKind
+    keys: TenantKeys
+
+
+class Tenants:
+    """Found in the database once, then remembered."""
+
+    def __init__(self, store: TenantStore, vault: Vault) -> None:
+        self._store = store
+        self._vault = vault
+        self._known: dict[str, Tenant] = {}
+
+    async def present(self) -> Tenant:
+        """The tenant of the present call. Raises NotFound."""
+        if (tenant := await self.find(context.tenant())) is None:
+            raise NotFound("there is no such tenant", field="tenant")
+        return tenant
+
+    async def find(self, tenant_id: str) -> Tenant | None:
+        """None where there is no such tenant."""
+        if (tenant := self._known.get(tenant_id)) is None and _NAME.fullmatch(tenant_id):
+            if (row := await self._store.find(tenant_id)) is None:
+                return None
+            tenant = Tenant(tenant_id, row.clock, self._vault.open_tenant(tenant_id, row.wrapped_key))
+            # Two calls may have come here at once: the first one's keys are in use.
+            tenant = self._known.setdefault(tenant_id, tenant)
+        return tenant
+
+    async def check_master_key(self) -> None:
+        """Raises RuntimeError where the master key is not the one that the stored keys are wrapped with."""
+        if (tenant_id := await self._store.find_any()) is not None:
+            try:
+                await self.find(tenant_id)
+            except Unreadable:
+                raise RuntimeError("the master key is not the one that this database's keys are wrapped with") from None
+
+    async def create(self, tenant_id: str, clock: ClockKind) -> bool:
+        """False: it was there already. Raises InvalidArgument for a bad name, Conflict where its clock is another one."""
+        if not _NAME.fullmatch(tenant_id):
+            raise InvalidArgument("a tenant's name is 1 to 40 of a-z, 0-9 and -", field="tenant_id")
+        created = await self._store.add(tenant_id, clock, self._vault.new_wrapped_key(tenant_id))
+        if not created and (tenant := await self.find(tenant_id)) is not None and tenant.clock is not clock:
+            raise Conflict(f"the tenant exists, and its clock is {tenant.clock.value}", field="clock")
+        return created
+
+    async def now_us(self, tenant: Tenant) -> int:
+        """The tenant's present, in microseconds since the epoch."""
+        newest = None
+        if tenant.clock is ClockKind.EVENTS and (moment := await self._store.newest(tenant.tenant_id)) is not None:
+            newest = microseconds(moment)
+        return tenant_now(tenant.clock, newest_us=newest, wall_us=time.time_ns() // 1_000)
