@@ -1,0 +1,1 @@
+"""One definition per feature (`catalogue`), compiled once for each engine (`compile`)."""

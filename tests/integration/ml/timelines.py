@@ -1,0 +1,129 @@
+"""Random customers whose timelines hold every case that has ever made two engines disagree."""
+
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+# Instants at which features are asked for: one before everything, one on a midnight, one on an odd microsecond.
+INSTANTS = (
+    START - timedelta(days=1),
+    START + timedelta(days=60),
+    START + timedelta(days=150, hours=23, microseconds=1),
+    START + timedelta(days=400),
+)
+# As clients' doubles and whole numbers arrive in jsonb.
+AMOUNTS = (
+    "12.50", "0.1", "0.2", "1e2", "99999999999999999999", "18446744073709551617", "1234567.890123456", "0.000000001",
+    "-3.25", "7", "0.0000000005", "8.000000001499999",
+)  # fmt: skip
+
+TIMELINE = (
+    "tenant_id",
+    "node_id",
+    "event_id",
+    "ts",
+    "known_at",
+    "received_at",
+    "type",
+    "name",
+    "source",
+    "channel",
+    "numbers",
+    "texts",
+    "rest",
+)
+LINKS = ("tenant_id", "node_id", "profile_id", "since")
+MOMENT = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """`events` are rows of the timeline, `links` of node_profiles, without the tenant."""
+
+    profile_ids: list[str]
+    events: list[tuple[Any, ...]]
+    links: list[tuple[str, str, datetime]]
+
+
+def world(seed: int, *, profile_count: int = 60) -> World:
+    chance = random.Random(seed)
+    profile_ids = [str(uuid.UUID(int=chance.getrandbits(128))) for _ in range(profile_count)]
+    links: list[tuple[str, str, datetime]] = []
+    nodes: list[str] = []
+    for profile_id in profile_ids:
+        for node_id in [profile_id, *(str(uuid.UUID(int=chance.getrandbits(128))) for _ in range(chance.randrange(3)))]:
+            nodes.append(node_id)
+            links.append((node_id, profile_id, BEGINNING))
+            merges = sorted(_moments(chance, chance.choice((0, 0, 0, 1, 2))))
+            links += [(node_id, chance.choice(profile_ids), since) for since in merges]
+    events = [event for node_id in nodes for event in _events(chance, node_id)]
+    return World(profile_ids, events, links)
+
+
+def _moments(chance: random.Random, count: int) -> set[datetime]:
+    """Often exactly on an instant, on the edge of a window, or on a midnight."""
+    edges = [at - timedelta(days=days) for at in INSTANTS for days in (0, 30, 90)]
+    edges += [edge + timedelta(microseconds=sign) for edge in edges for sign in (-1, 1)]
+    anywhere = (START + timedelta(seconds=chance.uniform(0, 420 * 86400)) for _ in range(count))
+    return {chance.choice(edges) if chance.random() < 0.3 else moment for moment in anywhere}
+
+
+def _events(chance: random.Random, node_id: str) -> Iterator[tuple[Any, ...]]:
+    count = chance.choice((0, 1, 2, 10, 40))
+    moments = list(_moments(chance, count)) or []
+    for _ in range(count if moments else 0):
+        ts = chance.choice(moments)  # Ties.
+        late = chance.choice((timedelta(0), timedelta(0), timedelta(0), timedelta(days=40)))
+        kind, name = chance.choice(
+            [("track", "Order Completed")] * 4
+            + [("track", "Order Refunded"), ("track", "Ticket Opened"), ("track", "Product Viewed")]
+            + [("track", "Product Added"), ("page", "Home"), ("page", ""), ("identify", ""), ("screen", "Order Completed")]
+        )
+        numbers, texts = _properties(chance)
+        yield (node_id, chance.randbytes(16), ts, ts + late, ts + late, kind, name, "web", "", numbers, texts, "{}")
+
+
+def _properties(chance: random.Random) -> tuple[str, str]:
+    amount = chance.choice(AMOUNTS)
+    numbers = [f'"{key}": {amount}' for key in ("revenue", "total") if chance.random() < 0.8]
+    texts = {"city": chance.choice(["Zürich", "zürich", "Ähren", "北京", "a", "B", "_"])}
+    if chance.random() < 0.2:
+        numbers.append(f'"order_id": {chance.randrange(5)}')
+    elif chance.random() < 0.9:
+        texts["order_id"] = str(chance.randrange(8))
+    texts["it's $.odd/key"] = chance.choice(["x", "y"])
+    return "{" + ", ".join(numbers) + "}", json.dumps(texts, ensure_ascii=False)
+
+
+async def store(connection: asyncpg.Connection, tenant: str, made: World) -> None:
+    """The same nodes belong to another tenant as well, who must never be read."""
+    for name in (tenant, f"{tenant}-other"):
+        events = [(name, *event) for event in made.events]
+        await connection.copy_records_to_table("timeline", schema_name="profiles", columns=TIMELINE, records=events)
+        links = [(name, *link) for link in made.links]
+        await connection.copy_records_to_table("node_profiles", schema_name="profiles", columns=LINKS, records=links)
+
+
+def export(folder: Path, made: World) -> None:
+    """The archive, as profiles writes it."""
+    events = {name: list(column) for name, column in zip(TIMELINE[1:], zip(*made.events, strict=True), strict=True)}
+    types = {"event_id": pa.binary(16), "ts": MOMENT, "known_at": MOMENT, "received_at": MOMENT}
+    _write(folder / "events" / "day=2024-01-01" / "1-1.parquet", events, types)
+    links = {name: list(column) for name, column in zip(LINKS[1:], zip(*made.links, strict=True), strict=True)}
+    _write(folder / "identities" / "identities.parquet", links, {"since": MOMENT})
+
+
+def _write(path: Path, columns: dict[str, list[Any]], types: dict[str, pa.DataType]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({name: pa.array(column, types.get(name, pa.string())) for name, column in columns.items()}), path)
