@@ -1,0 +1,1 @@
+"""Pure rules: the co-purchase model, ranking, the value of an action."""

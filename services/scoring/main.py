@@ -1,0 +1,77 @@
+"""The process: settings, and what hangs on what."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from pydantic import Field
+from rapport.profiles.v1 import profiles_pb2
+from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
+from rapport.scoring.v1 import scoring_pb2
+from rapport.scoring.v1.scoring_pb2_grpc import add_ScoringServicer_to_server
+
+from chassis import telemetry
+from chassis.errors import Unavailable
+from chassis.log import Cursor, Reader
+from chassis.outbox import Outbox
+from chassis.process import Host, run
+from chassis.settings import ServiceSettings, prefix_of
+from services.scoring.clients import ProfilesClient
+from services.scoring.models import Models
+from services.scoring.project import Projector
+from services.scoring.rpc import ScoringRpc
+from services.scoring.store import ScoreStore
+from services.scoring.usecases import Scorer
+
+if TYPE_CHECKING:
+    from rapport.profiles.v1.profiles_pb2_grpc import ProfilesAsyncStub
+
+
+_FIRST_LOOK_S: Final = 10.0
+
+
+class Settings(ServiceSettings):
+    """Read from RAPPORT_SCORING_<FIELD>."""
+
+    model_config = prefix_of("scoring")
+
+    profiles_target: str = Field(default="127.0.0.1:8081", description="gRPC target of profiles.")
+    mlflow_url: str = Field(default="http://127.0.0.1:8101", description="MLflow's tracking server, where promoted models are.")
+    model_folder: Path = Field(
+        default=Path(".rapport/models"), description="Where models are kept on disk, so that MLflow may be down."
+    )
+    models_kept: int = Field(default=64, ge=1, le=10_000, description="Most models in memory, each a few MB.")
+
+
+async def assemble(settings: Settings, host: Host) -> None:
+    """Store, client, models, the servicer, and the tasks beside it: the log's reader, the outbox, the models."""
+    database = await host.database()
+    outbox, cursor = Outbox("scoring"), Cursor("scoring", "scoring")
+    channel = host.channel("profiles", settings.profiles_target, profiles_pb2.DESCRIPTOR)
+    profiles = ProfilesClient(cast("ProfilesAsyncStub", ProfilesStub(channel)))
+    store = ScoreStore(database, outbox, cursor)
+    models = Models(store, profiles, mlflow_url=settings.mlflow_url, folder=settings.model_folder, most=settings.models_kept)
+    servicer = ScoringRpc(Scorer(models, profiles, store), models, store)
+    host.server.add(add_ScoringServicer_to_server, servicer, scoring_pb2.DESCRIPTOR)
+    await _first_look(models)
+    host.background("project", lambda: Reader(database, cursor).follow(Projector(store, models.promoted).handle))
+    host.background("outbox", lambda: outbox.send(database, profiles.append_in_company))
+    host.background("models", models.follow)
+
+
+async def _first_look(models: Models) -> None:
+    """Ready means with the models that were promoted, as far as they are to be had in a few seconds."""
+    try:
+        async with asyncio.timeout(_FIRST_LOOK_S):
+            await models.look()
+    except (Unavailable, TimeoutError):
+        telemetry.logger().warning("not every champion could be read at the start; the rest follows")
+
+
+def main() -> None:
+    """Entry point."""
+    run("scoring", Settings(), assemble)
+
+
+if __name__ == "__main__":
+    main()

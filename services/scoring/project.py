@@ -1,0 +1,76 @@
+"""Reads the log: which model was promoted, and which profile became which."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from google.protobuf.message import DecodeError
+from prometheus_client import Counter
+from rapport.profiles.v1.event_pb2 import Event
+
+from chassis.log import Position, Record
+from services.scoring.domain import Champion, Changes
+from services.scoring.store import ScoreStore
+
+# Services sign what they tell; profiles lets no client use such a source.
+_OURS: Final = "rapport."
+_PROMOTED: Final = "Model Promoted"
+_MERGED: Final = "Profile Merged"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+UNREADABLE: Final = Counter("rapport_scoring_unreadable_events_total", "Rows of the log that could not be read.")
+
+
+class _Promotion(msgspec.Struct, rename="camel"):
+    model: str
+    registered_name: str
+    to_version: str
+    digest: str
+    feature_digest: str
+
+
+class _Merge(msgspec.Struct):
+    from_: UUID = msgspec.field(name="from")
+    into: UUID
+
+
+class Projector:
+    """`handle` is what a log reader calls; `promoted` is called after a promotion has been written."""
+
+    def __init__(self, store: ScoreStore, promoted: Callable[[], None]) -> None:
+        self._store = store
+        self._promoted = promoted
+
+    async def handle(self, records: Sequence[Record], position: Position) -> None:
+        """Writes what the records say and moves the cursor on, all or nothing."""
+        changes = changes_of(records)
+        await self._store.apply(changes, position)
+        if any(change.champions for change in changes.values()):
+            self._promoted()
+
+
+def changes_of(records: Sequence[Record]) -> dict[str, Changes]:
+    """By tenant. What cannot be read is counted and left out."""
+    found: dict[str, Changes] = {}
+    for record in records:
+        try:
+            event = Event.FromString(record.payload)
+            if event.name in (_PROMOTED, _MERGED) and event.source.startswith(_OURS):
+                _add(found.setdefault(record.tenant_id, Changes()), event, record.received_at)
+        except (DecodeError, msgspec.MsgspecError, ValueError):
+            UNREADABLE.inc()
+    return found
+
+
+def _add(changes: Changes, event: Event, recorded: datetime) -> None:
+    if event.name == _MERGED:
+        merge = msgspec.json.decode(event.properties, type=_Merge)
+        changes.merges.append((merge.from_, merge.into))
+        return
+    said = msgspec.json.decode(event.properties, type=_Promotion)
+    promoted = _EPOCH + timedelta(microseconds=event.ts_us)
+    changes.champions[said.model] = Champion(
+        said.registered_name, said.to_version, said.digest, said.feature_digest, promoted, recorded
+    )
