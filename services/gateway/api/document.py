@@ -1,0 +1,106 @@
+"""The OpenAPI document: what FastAPI knows, with the keys, the refusals and the bodies that it does not see."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from services.gateway.api.admission import IDEMPOTENCY_HEADER, GuardedRoute
+from services.gateway.api.events import BODIES
+from services.gateway.api.problems import Problem
+from services.gateway.domain import Scope
+
+_REF: Final = "#/components/schemas/{model}"
+_ABOUT: Final = """
+Customers' events come in; profiles, segments, scores, recommendations and feedback come out.
+
+Send a key with every request: as user name of HTTP Basic without a password, or as Bearer token. A write key may only
+send events; a private key has the scopes that it was made with. A refusal is `application/problem+json` with a `code`
+out of a closed list. Lists are paged: give `next` of one page to get the one after it.
+"""
+_SCHEMES: Final = {
+    "basic": {"type": "http", "scheme": "basic", "description": "The key as user name, no password: Segment's way."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The key."},
+}
+_MEANINGS: Final = {
+    "400": "The request is wrong and stays wrong; `field` says where.",
+    "401": "No key, or one that is unknown or revoked.",
+    "403": "The key lacks a scope; `detail` names it.",
+    "404": "There is no such thing, or it belongs to somebody else.",
+    "409": "Right in itself, not in the present state; or the Idempotency-Key was used for another request.",
+    "413": "The body is over 500 KB, decompressed.",
+    "415": "The body's Content-Encoding is not known.",
+    "429": "Too many requests, or too many waiting; Retry-After says when to come back.",
+    "503": "Something behind the gateway does not answer; Retry-After says when to come back.",
+}
+_IDEMPOTENCY: Final = {
+    "name": IDEMPOTENCY_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Chosen by the client. A repeat within 24 hours gets the first answer again, and does nothing.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+}
+_HEADERS: Final = {
+    "RateLimit-Limit": {"description": "Requests a second for this key.", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "How many are left now.", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {"description": "Seconds until all are back.", "schema": {"type": "integer"}},
+    "X-Request-Id": {"description": "Finds the request in the logs.", "schema": {"type": "string"}},
+}
+
+
+def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """openapi_extra for an endpoint that reads its body itself."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def in_path(name: str, kind: Any) -> dict[str, Any]:
+    """openapi_extra for an endpoint that reads its path itself."""
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": TypeAdapter(kind).json_schema()}]}
+
+
+def document_of(app: FastAPI, routes: Sequence[GuardedRoute], bodies: Iterable[type[BaseModel]] = ()) -> dict[str, Any]:
+    """The finished document. `bodies` are those that endpoints read for themselves."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=_ABOUT.strip(), routes=app.routes, tags=app.openapi_tags
+    )
+    by_id = {route.operation_id: route for route in routes}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _finish(operation, by_id[operation["operationId"]])
+    _, added = models_json_schema([(model, "validation") for model in (Problem, *BODIES.values(), *bodies)], ref_template=_REF)
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas.update(added["$defs"])
+    document["components"]["securitySchemes"] = _SCHEMES
+    return document
+
+
+def _finish(operation: dict[str, Any], route: GuardedRoute) -> None:
+    need = route.need
+    responses: dict[str, Any] = operation["responses"]
+    responses.pop("422", None)
+    operation["security"] = [{name: []} for name in _SCHEMES] if need.scope else []
+    if need.scope:
+        operation["description"] = f"{operation.get('description', '')}\n\nScope: `{need.scope.value}`.".strip()
+        responses["200"]["headers"] = _HEADERS
+    for status in _refusals(operation, need.scope, creates=need.creates):
+        responses[status] = {
+            "description": _MEANINGS[status],
+            "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
+        }
+    if need.creates:
+        operation.setdefault("parameters", []).append(_IDEMPOTENCY)
+
+
+def _refusals(operation: dict[str, Any], scope: Scope | None, *, creates: bool) -> list[str]:
+    statuses = ["503"]
+    if scope:
+        statuses += ["400", "401", "403", "404", "429"]
+    if "requestBody" in operation:
+        statuses += ["409", "413", "415"]
+    return sorted({*statuses, *(["409"] if creates else [])})

@@ -1,0 +1,170 @@
+"""The way into the console: a key for a session, a session for each page, and what a reader sees instead of an error."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from chassis import context, telemetry
+from chassis.errors import (
+    INTERNAL_MESSAGE,
+    Denied,
+    Error,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    http_status_of,
+)
+from services.gateway.console import sessions
+from services.gateway.console.pages import HEADERS, Pages, View, Visit
+from services.gateway.console.sessions import Sessions
+from services.gateway.domain import Scope, require
+from services.gateway.keyring import Caller, Keyring, refuse_haste
+
+Handler = Callable[[Visit], Awaitable[View | Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+HOME: Final = "/console"
+SIGN_IN: Final = "/console/sign-in"
+# For all that a page asks of the services; what has not answered by then is shown as missing.
+PAGE_DEADLINE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Lets readers in and keeps everybody else out."""
+
+    pages: Pages
+    sessions: Sessions
+
+    def open_to_all(self, handler: Handler) -> Endpoint:
+        """A page that needs no key."""
+
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(Visit.of(request), handler)
+
+        return endpoint
+
+    def guarded(self, handler: Handler, scope: Scope = Scope.READ) -> Endpoint:
+        """A page for readers whose key has the scope; others are asked to sign in."""
+
+        async def admitted(visit: Visit) -> View | Response:
+            try:
+                caller = await self._caller_of(visit)
+            except Unauthenticated:
+                return _to_sign_in(visit)
+            _admit(visit, caller)
+            require(caller.scopes, scope)
+            return await handler(visit)
+
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(Visit.of(request), admitted)
+
+        return endpoint
+
+    async def show_sign_in(self, visit: Visit) -> View | Response:
+        """The form; whoever is signed in goes on."""
+        try:
+            await self._caller_of(visit)
+        except Unauthenticated:
+            return View("sign_in.html", {"to": _within(visit.asked("to")), "trouble": ""})
+        return RedirectResponse(_within(visit.asked("to")), 303)
+
+    async def sign_in(self, visit: Visit) -> View | Response:
+        """A key for a session."""
+        form = await visit.form()
+        to, key_text = _within(form.get("to", "")), form.get("key", "").strip()
+        try:
+            caller = await _keyring(visit).caller_of(f"Bearer {key_text}")
+            _admit(visit, caller)
+            require(caller.scopes, Scope.READ)
+        except Unauthenticated:
+            trouble = "sign_in.unknown" if key_text else "sign_in.nothing"
+            return View("sign_in.html", {"to": to, "trouble": visit.words(trouble)}, 401)
+        except Denied:
+            return View("sign_in.html", {"to": to, "trouble": visit.words("sign_in.may_not_read")}, 403)
+        response = RedirectResponse(to, 303)
+        sessions.give(response, self.sessions.open(key_text), secure=visit.is_secure)
+        return response
+
+    async def sign_out(self, visit: Visit) -> Response:
+        """Ends the session, here and in the browser."""
+        self.sessions.close(visit.request.cookies.get(sessions.COOKIE, ""))
+        response = RedirectResponse(SIGN_IN, 303)
+        sessions.take_back(response, secure=visit.is_secure)
+        return response
+
+    async def _caller_of(self, visit: Visit) -> Caller:
+        """Raises Unauthenticated where there is no session, or its key counts no more."""
+        session = self.sessions.find(visit.request.cookies.get(sessions.COOKIE, ""))
+        if session is None:
+            raise Unauthenticated("nobody is signed in")
+        return await _keyring(visit).caller_of(f"Bearer {session.key_text}")
+
+    async def _answer(self, visit: Visit, handler: Handler) -> Response:
+        try:
+            if visit.request.method == "POST" and sessions.is_foreign(visit.request):
+                raise Denied("the form was sent from another site's page")
+            answer = await handler(visit)
+            response = self.pages.response(visit, answer) if isinstance(answer, View) else answer
+        except Error as error:
+            response = self.pages.response(visit, _trouble(visit, error))
+        except Exception:
+            telemetry.logger().error("a page failed", route=visit.request.scope["route"].path, exc_info=True)
+            response = self.pages.response(visit, _trouble(visit, Error(INTERNAL_MESSAGE)))
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+def _keyring(visit: Visit) -> Keyring:
+    return visit.request.app.state.keyring
+
+
+def _admit(visit: Visit, caller: Caller) -> None:
+    """From here on the call has a tenant, an actor and a deadline. Raises Exhausted where the key asks too often."""
+    visit.request.state.caller = caller
+    deadline = time.monotonic() + PAGE_DEADLINE_S
+    context.enter(replace(context.current(), tenant=caller.tenant, actor=caller.key.key_id, deadline=deadline))
+    refuse_haste(_keyring(visit).take(caller))
+
+
+def _to_sign_in(visit: Visit) -> Response:
+    """Back to where the reader was, afterwards. htmx follows a header; a redirect it would put into the page."""
+    if visit.wants_part:
+        return Response(status_code=204, headers={"hx-redirect": SIGN_IN})
+    here = visit.request.url.path if visit.request.method == "GET" else HOME
+    return RedirectResponse(SIGN_IN if here == HOME else f"{SIGN_IN}?to={quote(here)}", 303)
+
+
+def _within(to: str) -> str:
+    """`to` where it is a page of ours: nobody is sent elsewhere by a link to the sign-in."""
+    return to if to == HOME or (to.startswith(f"{HOME}/") and "\\" not in to and ".." not in to) else HOME
+
+
+def _trouble(visit: Visit, error: Error) -> View:
+    values = {"sentence": sentence_of(visit, error), "request_id": context.current().request_id}
+    status = 500 if type(error) is Error else http_status_of(error)
+    return View("trouble_part.html" if visit.wants_part else "trouble.html", values, status)
+
+
+def sentence_of(visit: Visit, error: Error) -> str:
+    """An error in the reader's language: as far as the console has words for it, else as the service said it."""
+    match error:
+        case Unavailable():
+            return visit.words("trouble.unavailable", said=error.message)
+        case NotFound():
+            return visit.words("trouble.not_found", said=error.message)
+        case Denied() if scope := error.metadata.get("scope"):
+            return visit.words("trouble.scope", scope=scope)
+        case InvalidArgument() | Denied():
+            return visit.words("trouble.refused", said=error.message)
+        case _ if type(error) is Error:
+            return visit.words("trouble.internal", request_id=context.current().request_id)
+        case _:
+            return error.message

@@ -1,0 +1,178 @@
+"""Keys and their scopes, the pace at which a key may ask, and what a repeated request means."""
+
+import hmac
+import re
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import Enum, StrEnum
+from hashlib import sha256
+from typing import Final
+
+from chassis.errors import Conflict, Denied, InvalidArgument, Reason, Unauthenticated
+
+TENANT_PATTERN: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+IDEMPOTENCY_KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,255}")
+# A request under an Idempotency-Key that has not been answered for so long died with its process.
+ABANDONED_AFTER: Final = timedelta(minutes=1)
+
+ID_BYTES: Final = 6
+SECRET_BYTES: Final = 32
+_KEY: Final = re.compile(r"(wk|sk)_([0-9a-f]{12})_([0-9a-f]{64})")
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    INGEST = "ingest"
+    READ = "read"
+    PERSONAL = "personal"
+    MANAGE = "manage"
+    SCORE = "score"
+    ANSWERS = "answers"
+    MODELS = "models"
+
+
+class Kind(StrEnum):
+    """A write key may be shipped in an app: it can only send events. A private key stays on a server."""
+
+    WRITE = "write"
+    PRIVATE = "private"
+
+
+PREFIXES: Final = {Kind.WRITE: "wk", Kind.PRIVATE: "sk"}
+# Personal values are asked for by name, never had by default.
+DEFAULT_PRIVATE_SCOPES: Final = frozenset({Scope.READ, Scope.MANAGE, Scope.SCORE, Scope.ANSWERS, Scope.MODELS})
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key as it is kept: never its text.
+
+    `digest` is the plain SHA-256 of the text. A slow password hash protects what people choose; this text holds 256 random
+    bits, which nobody guesses at any speed, and a request must not wait for a hash.
+    """
+
+    key_id: str
+    tenant_id: str
+    kind: Kind
+    scopes: frozenset[Scope]
+    digest: bytes
+    created: datetime
+    revoked: datetime | None = None
+    last_used: date | None = None
+
+
+def write_key_text(kind: Kind, *, identity: bytes, secret: bytes) -> str:
+    """The text of a new key: kind, public id (ID_BYTES random bytes), secret (SECRET_BYTES)."""
+    return f"{PREFIXES[kind]}_{identity.hex()}_{secret.hex()}"
+
+
+def key_id_of(text: str) -> str | None:
+    """The public part of a key's text, "wk_0123456789ab"; None where it is no key."""
+    return text[:15] if _KEY.fullmatch(text) else None
+
+
+def digest_of(text: str) -> bytes:
+    """What is kept of a key's text."""
+    return sha256(text.encode()).digest()
+
+
+def admits(key: Key | None, text: str) -> bool:
+    """Whether `text` is that key, and it still counts. Takes as long for a wrong secret as for the right one."""
+    known = key.digest if key else bytes(32)
+    return hmac.compare_digest(known, digest_of(text)) and key is not None and key.revoked is None
+
+
+def scopes_for(kind: Kind, asked: Sequence[str] = ()) -> frozenset[Scope]:
+    """The scopes of a new key; nothing asked for gives the kind's usual ones. Raises InvalidArgument."""
+    unknown = sorted(set(asked) - set(Scope))
+    if unknown:
+        raise InvalidArgument(f"no such scope: {', '.join(unknown)}; there are {', '.join(Scope)}", field="scopes")
+    if kind is Kind.WRITE:
+        if set(asked) - {Scope.INGEST}:
+            raise InvalidArgument("a write key may only ingest; make a private key", field="scopes")
+        return frozenset({Scope.INGEST})
+    return frozenset(Scope(name) for name in asked) or DEFAULT_PRIVATE_SCOPES
+
+
+def require(scopes: Set[Scope], needed: Scope) -> None:
+    """Raises Denied, naming the scope that is missing."""
+    if needed not in scopes:
+        raise Denied(f"the key lacks the scope {needed.value!r}", metadata={"scope": needed.value})
+
+
+def check_tenant(name: str) -> str:
+    """The name itself. Raises InvalidArgument where it is none: it goes into paths, logs and metrics."""
+    if not TENANT_PATTERN.fullmatch(name):
+        raise InvalidArgument(
+            "a tenant's name is 1 to 63 lower-case letters, digits, - and _, a letter first", field="tenant_id"
+        )
+    return name
+
+
+def unauthenticated(*, given: bool) -> Unauthenticated:
+    """The same for an unknown, a revoked and a mistyped key."""
+    if given:
+        return Unauthenticated("the key is unknown or revoked", reason=Reason.INVALID_KEY)
+    message = "send a key: HTTP Basic with the key as user name and no password, or Authorization: Bearer <key>"
+    return Unauthenticated(message, reason=Reason.MISSING_KEY)
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: `rate` tokens a second, at most one second's worth kept. Times are of a monotonic clock, in seconds."""
+
+    rate: float
+    tokens: float
+    filled: float
+
+    def take(self, now: float) -> bool:
+        """One token; False where there is none."""
+        self.tokens = min(self.rate, self.tokens + (now - self.filled) * self.rate)
+        self.filled = now
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+    @property
+    def full_in_s(self) -> float:
+        """Seconds until the bucket is full again."""
+        return (self.rate - self.tokens) / self.rate
+
+
+class Repeat(Enum):
+    """What a request under an Idempotency-Key is."""
+
+    FIRST = "first"
+    ANSWERED = "answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An earlier request under the same Idempotency-Key. `answer` is None while it is under way."""
+
+    digest: bytes
+    started: datetime
+    answer: bytes | None
+
+
+def judge_repeat(earlier: Attempt | None, digest: bytes, *, at: datetime) -> Repeat:
+    """FIRST: do it. ANSWERED: say what was said. Raises Conflict for another request, or one that is still under way."""
+    if earlier is None:
+        return Repeat.FIRST
+    if not hmac.compare_digest(earlier.digest, digest):
+        raise Conflict(
+            "this Idempotency-Key was used for another request, or with another API key", reason=Reason.IDEMPOTENCY_MISMATCH
+        )
+    if earlier.answer is not None:
+        return Repeat.ANSWERED
+    if at - earlier.started < ABANDONED_AFTER:
+        raise Conflict("the first request under this Idempotency-Key is still under way", reason=Reason.IDEMPOTENCY_MISMATCH)
+    return Repeat.FIRST
+
+
+def request_digest(api_key: str, method: str, target: str, body: bytes) -> bytes:
+    """Tells two requests apart. Keyed by the API key's text, which is stored nowhere, so that nobody can guess at bodies."""
+    return hmac.digest(api_key.encode(), b"\n".join((method.encode(), target.encode(), body)), "sha256")

@@ -1,0 +1,126 @@
+"""The process: settings, assembly, HTTP until SIGTERM."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, Generator
+from datetime import UTC, datetime, timedelta
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from pydantic import Field
+
+from chassis import telemetry
+from chassis.process import Host, catch_signals, serve_metrics
+from chassis.settings import ServiceSettings, prefix_of
+from services.gateway import api, clients, console
+from services.gateway.keyring import Keyring
+from services.gateway.store import AnswerStore, KeyStore
+
+ANSWERS_KEPT = timedelta(hours=24)
+SWEEP_EVERY_S = 600.0
+
+
+class Settings(ServiceSettings):
+    """`listen` is not used: the gateway speaks HTTP, on `host` and `port`."""
+
+    model_config = prefix_of("gateway")
+
+    host: str = Field("127.0.0.1", description="Address for HTTP.")
+    port: int = Field(8080, ge=0, le=65535, description="Port for HTTP; 0 takes a free one.")
+    profiles_target: str = Field("127.0.0.1:8081", description="gRPC address of profiles.")
+    segmentation_target: str = Field("127.0.0.1:8082", description="gRPC address of segmentation.")
+    scoring_target: str = Field("127.0.0.1:8083", description="gRPC address of scoring.")
+    recommendation_target: str = Field("127.0.0.1:8084", description="gRPC address of recommendation.")
+    feedback_target: str = Field("127.0.0.1:8085", description="gRPC address of feedback.")
+    evaluation_target: str = Field("127.0.0.1:8086", description="gRPC address of evaluation.")
+    rate_limit_per_s: float = Field(20_000.0, ge=1, description="Requests a second that one key may make of one process.")
+    unready_s: float = Field(
+        0.0, ge=0, description="Seconds between not ready and closing the port, for a load balancer to notice."
+    )
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """gRPC addresses by service."""
+        return {name: getattr(self, f"{name}_target") for name in clients.CONTRACTS}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the chassis has that."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def assemble(settings: Settings, host: Host) -> FastAPI:
+    """The API with all that it stands on."""
+    database = await host.database()
+    services = clients.connect(host.channel, settings.targets)
+    answers = AnswerStore(database)
+
+    async def sweep() -> None:
+        while True:
+            await answers.sweep(at=datetime.now(UTC), keep=ANSWERS_KEPT)
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    host.background("sweep", sweep)
+    keyring = Keyring(KeyStore(database).find, rate_per_s=settings.rate_limit_per_s)
+    app = api.build(services, keyring, answers, version=settings.version)
+    app.include_router(console.router())
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, settings: Settings) -> AsyncGenerator[int]:
+    """Answers HTTP while inside; gives the port. At the end lets requests in flight finish."""
+    listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    config = uvicorn.Config(
+        api.at_the_door(app),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT."""
+    host = Host("gateway", settings)
+    catch_signals(host.stopping)
+    serve_metrics("gateway", settings)
+    try:
+        app = await assemble(settings, host)
+        async with serving(app, settings) as port:
+            app.state.ready = True
+            telemetry.logger().info("ready", port=port, version=settings.version)
+            await host.stopping.wait()
+            app.state.ready = False
+            await asyncio.sleep(settings.unready_s)
+    finally:
+        await host.close()
+
+
+def main() -> None:
+    """Entry point."""
+    settings = Settings()  # pyright: ignore[reportCallIssue]
+    telemetry.configure_logs("gateway", settings.log_level)
+    uvloop.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Tables of the schema `gateway`: tenants, keys, and answers under an Idempotency-Key."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from chassis.db import Database
+from chassis.errors import Conflict, NotFound
+from services.gateway.domain import Attempt, Key, Kind, Repeat, Scope, judge_repeat
+
+_KEY_COLUMNS = "key_id, tenant_id, kind, scopes, digest, created, revoked, last_used"
+# A newer version may have written scopes that this one does not know.
+_SCOPES = frozenset(Scope)
+
+
+class KeyStore:
+    """Tenants and their keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_tenant(self, tenant_id: str, clock: str) -> bool:
+        """False: it was there already. Raises Conflict where it has the other clock."""
+        insert = "INSERT INTO gateway.tenants (tenant_id, clock) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+        async with self._database.transaction() as connection:
+            if (await connection.execute(insert, tenant_id, clock)).endswith(" 1"):
+                return True
+            known = await connection.fetchval("SELECT clock FROM gateway.tenants WHERE tenant_id = $1", tenant_id)
+        if known != clock:
+            raise Conflict(f"the tenant {tenant_id!r} exists, with the clock {known!r}", field="clock")
+        return False
+
+    async def tenants(self) -> Sequence[tuple[str, str, datetime]]:
+        """(name, clock, created), by name."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch("SELECT tenant_id, clock, created FROM gateway.tenants ORDER BY tenant_id")
+        return [(row["tenant_id"], row["clock"], row["created"]) for row in rows]
+
+    async def add(self, key: Key) -> None:
+        """Raises NotFound where there is no such tenant."""
+        insert = f"""
+            INSERT INTO gateway.keys ({_KEY_COLUMNS})
+            SELECT $1, tenant_id, $3, $4, $5, $6, NULL, NULL FROM gateway.tenants WHERE tenant_id = $2"""
+        async with self._database.connection() as connection:
+            done = await connection.execute(
+                insert, key.key_id, key.tenant_id, key.kind.value, sorted(key.scopes), key.digest, key.created
+            )
+        if done.endswith(" 0"):
+            raise NotFound(f"there is no tenant {key.tenant_id!r}", field="tenant_id")
+
+    async def find(self, key_id: str) -> Key | None:
+        """The key, revoked or not. Asking for it marks it as used today."""
+        mark = """
+            UPDATE gateway.keys SET last_used = current_date
+            WHERE key_id = $1 AND revoked IS NULL AND last_used IS DISTINCT FROM current_date"""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(f"SELECT {_KEY_COLUMNS} FROM gateway.keys WHERE key_id = $1", key_id)
+            if row and row["last_used"] != datetime.now(row["created"].tzinfo).date():
+                await connection.execute(mark, key_id)
+        return _key(row) if row else None
+
+    async def revoke(self, key_id: str) -> bool:
+        """False: it was revoked before. Raises NotFound."""
+        update = "UPDATE gateway.keys SET revoked = now() WHERE key_id = $1 AND revoked IS NULL"
+        async with self._database.transaction() as connection:
+            if (await connection.execute(update, key_id)).endswith(" 1"):
+                return True
+            known = await connection.fetchval("SELECT true FROM gateway.keys WHERE key_id = $1", key_id)
+        if not known:
+            raise NotFound(f"there is no key {key_id!r}", field="key_id")
+        return False
+
+    async def of_tenant(self, tenant_id: str) -> Sequence[Key]:
+        """All of a tenant's keys, oldest first; of every tenant where none is named."""
+        select = f"""
+            SELECT {_KEY_COLUMNS} FROM gateway.keys WHERE tenant_id = $1 OR $1 = ''
+            ORDER BY tenant_id, created, key_id"""
+        async with self._database.connection() as connection:
+            return [_key(row) for row in await connection.fetch(select, tenant_id)]
+
+
+def _key(row: Any) -> Key:
+    last_used: date | None = row["last_used"]
+    return Key(
+        key_id=row["key_id"],
+        tenant_id=row["tenant_id"],
+        kind=Kind(row["kind"]),
+        scopes=frozenset(Scope(name) for name in row["scopes"] if name in _SCOPES),
+        digest=row["digest"],
+        created=row["created"],
+        revoked=row["revoked"],
+        last_used=last_used,
+    )
+
+
+class AnswerStore:
+    """What was answered under an Idempotency-Key."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, tenant_id: str, key: str, digest: bytes, *, at: datetime) -> bytes | None:
+        """The earlier answer, or None where the request is to be done now. Raises Conflict (judge_repeat says when)."""
+        insert = """
+            INSERT INTO gateway.idempotency (tenant_id, key, digest, started) VALUES ($1, $2, $3, $4)
+            ON CONFLICT DO NOTHING"""
+        select = """
+            SELECT digest, started, answer FROM gateway.idempotency WHERE tenant_id = $1 AND key = $2 FOR UPDATE"""
+        update = "UPDATE gateway.idempotency SET started = $3 WHERE tenant_id = $1 AND key = $2"
+        async with self._database.transaction() as connection:
+            if (await connection.execute(insert, tenant_id, key, digest, at)).endswith(" 1"):
+                return None
+            row = await connection.fetchrow(select, tenant_id, key)
+            earlier = Attempt(row["digest"], row["started"], row["answer"]) if row else None
+            if judge_repeat(earlier, digest, at=at) is Repeat.ANSWERED and earlier:
+                return earlier.answer
+            await connection.execute(update, tenant_id, key, at)
+        return None
+
+    async def finish(self, tenant_id: str, key: str, answer: bytes) -> None:
+        """Keeps the answer."""
+        update = "UPDATE gateway.idempotency SET answer = $3 WHERE tenant_id = $1 AND key = $2"
+        async with self._database.connection() as connection:
+            await connection.execute(update, tenant_id, key, answer)
+
+    async def forget(self, tenant_id: str, key: str) -> None:
+        """After a failure: nothing was made, so the key may be used again."""
+        delete = "DELETE FROM gateway.idempotency WHERE tenant_id = $1 AND key = $2 AND answer IS NULL"
+        async with self._database.connection() as connection:
+            await connection.execute(delete, tenant_id, key)
+
+    async def sweep(self, *, at: datetime, keep: timedelta) -> int:
+        """Removes what is older than `keep`; returns how many."""
+        async with self._database.connection() as connection:
+            done = await connection.execute("DELETE FROM gateway.idempotency WHERE started < $1", at - keep)
+        return int(done.rsplit(" ", 1)[1])

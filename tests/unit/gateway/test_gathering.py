@@ -1,0 +1,138 @@
+"""What arrives together travels together, and each hears only of its own."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rapport.profiles.v1 import profiles_pb2 as profiles
+from rapport.scoring.v1 import scoring_pb2 as scoring
+
+from chassis import context
+from chassis.errors import Exhausted, InvalidArgument, NotFound, Reason, Unavailable
+from services.gateway import gathering
+from services.gateway.gathering import Question, Scores, Submissions, refusal
+
+AT = datetime(2011, 9, 10, tzinfo=UTC)
+
+
+class Behind:
+    """profiles and scoring in one: remembers what it was asked, by whom and for whom."""
+
+    def __init__(self) -> None:
+        self.profiles = self.scoring = self
+        self.asked: list[tuple[str, str, int]] = []
+        self.score_requests: list[scoring.ScoreProfilesRequest] = []
+        self.is_down = False
+
+    def _note(self, size: int) -> None:
+        self.asked.append((context.tenant(), context.current().request_id, size))
+        if self.is_down:
+            raise Unavailable("profiles does not answer")
+
+    async def Ingest(self, request: profiles.IngestRequest) -> profiles.IngestResponse:
+        self._note(len(request.submissions))
+        await asyncio.sleep(0)
+        return profiles.IngestResponse(submissions=[_answer(each.body) for each in request.submissions])
+
+    async def ScoreProfiles(self, request: scoring.ScoreProfilesRequest) -> scoring.ScoreProfilesResponse:
+        self._note(len(request.refs))
+        self.score_requests.append(request)
+        if request.version == "missing":
+            raise NotFound("there is no such version", reason=Reason.UNKNOWN_MODEL_VERSION)
+        results = [scoring.ScoreResult(ref=ref, score=scoring.Score(version=request.version or "7")) for ref in request.refs]
+        return scoring.ScoreProfilesResponse(results=results)
+
+
+def _answer(body: bytes) -> profiles.SubmissionResult:
+    if body == b"{":
+        return profiles.SubmissionResult(malformed=profiles.Malformed(reason="MALFORMED_JSON", field="body"))
+    receipt = profiles.Receipt(message_id=body.decode(), status=profiles.RECEIPT_STATUS_ACCEPTED)
+    return profiles.SubmissionResult(receipts=profiles.Receipts(receipts=[receipt]))
+
+
+@pytest.fixture
+def behind() -> Behind:
+    return Behind()
+
+
+async def submit(submissions: Submissions, body: bytes, *, tenant: str = "demo", request_id: str = "") -> Any:
+    with context.use(tenant=tenant, request_id=request_id or body.hex()):
+        return await submissions.submit(profiles.Submission(type="track", body=body))
+
+
+async def test_each_body_gets_its_own_receipts(behind: Behind) -> None:
+    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    bodies = [b"m%d" % number for number in range(100)]
+    answers = await asyncio.gather(*(submit(submissions, body) for body in bodies))
+    assert [receipts[0].message_id for receipts in answers] == [body.decode() for body in bodies]
+    assert sum(size for _, _, size in behind.asked) == 100
+    assert len(behind.asked) < 10
+
+
+async def test_a_body_that_cannot_be_read_fails_alone(behind: Behind) -> None:
+    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    good, bad = await asyncio.gather(submit(submissions, b"m1"), submit(submissions, b"{"), return_exceptions=True)
+    assert not isinstance(good, BaseException)
+    assert good[0].message_id == "m1"
+    assert isinstance(bad, InvalidArgument)
+    assert (bad.reason, bad.field, bad.message) == (Reason.MALFORMED_JSON, "body", Reason.MALFORMED_JSON.value)
+
+
+async def test_tenants_travel_apart_and_a_lone_request_keeps_its_id(behind: Behind) -> None:
+    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    await asyncio.gather(*(submit(submissions, b"m", tenant=tenant, request_id=tenant * 2) for tenant in ("a", "b")))
+    assert sorted(behind.asked) == [("a", "aa", 1), ("b", "bb", 1)]
+
+
+async def test_a_call_for_many_has_an_id_of_its_own(behind: Behind) -> None:
+    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    await asyncio.gather(*(submit(submissions, b"m%d" % number, request_id=f"r{number}") for number in range(5)))
+    ids = {request_id for _, request_id, size in behind.asked if size > 1}
+    assert ids
+    assert not ids & {f"r{number}" for number in range(5)}
+
+
+async def test_all_hear_of_a_service_that_is_down_and_the_next_ask_anew(behind: Behind) -> None:
+    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    behind.is_down = True
+    answers = await asyncio.gather(*(submit(submissions, b"m%d" % number) for number in range(5)), return_exceptions=True)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
+    behind.is_down = False
+    assert await submit(submissions, b"m")
+
+
+async def test_past_capacity_a_body_is_refused_at_once(behind: Behind) -> None:
+    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    half = bytes(gathering.MOST_WAITING_BYTES // 2 + 1)
+    answers = await asyncio.gather(*(submit(submissions, half) for _ in range(2)), return_exceptions=True)
+    assert [isinstance(answer, Exhausted) for answer in answers] == [False, True]
+    assert await submit(submissions, b"m")  # what was answered waits no more
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "expected"),
+    [
+        ("NEGATIVE_PRICE", "a price is negative", (Reason.NEGATIVE_PRICE, "a price is negative")),
+        ("SOMETHING_NEWER", "", (Reason.INVALID_FIELD, Reason.INVALID_FIELD.value)),
+    ],
+)
+def test_a_reason_of_a_newer_service_is_still_a_refusal(reason: str, message: str, expected: tuple[Reason, str]) -> None:
+    error = refusal(reason, message, "properties.price")
+    assert (error.reason, error.message) == expected
+
+
+async def test_one_call_goes_out_for_each_kind_of_question(behind: Behind) -> None:
+    scores = Scores(behind)  # pyright: ignore[reportArgumentType]
+    usual = [Question(f"user_id:{number % 3}", "churn", None, "") for number in range(9)]
+    dated = [Question("user_id:1", "churn", AT, "8")] * 2
+    missing = [Question("user_id:1", "churn", None, "missing")] * 2
+    with context.use(tenant="demo"):
+        answers = await asyncio.gather(*(scores.ask(each) for each in [*usual, *dated, *missing]), return_exceptions=True)
+    scored = [answer for answer in answers if isinstance(answer, scoring.ScoreResult)]
+    assert [answer.ref for answer in scored] == [each.ref for each in [*usual, *dated]]
+    assert [answer.score.version for answer in scored] == ["7"] * 9 + ["8"] * 2
+    assert all(isinstance(answer, NotFound) for answer in answers[-2:])
+    asked = [(list(request.refs), request.HasField("at")) for request in behind.score_requests]
+    assert (["user_id:0", "user_id:1", "user_id:2"], False) in asked  # nobody is asked for twice in one call
+    assert (["user_id:1"], True) in asked
