@@ -7,13 +7,14 @@ from typing import Final
 
 from rapport.features.v1 import features_pb2
 
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Reason
 from ml.features import catalogue
 from ml.features.compile import Compiled, compile_online
 from services.profiles.domain.clock import moment_of
-from services.profiles.lookup import Lookup
-from services.profiles.store.profiles import ProfileStore
-from services.profiles.tenancy import Tenant, Tenants
+from services.profiles.lookup import nodes_of
+from services.profiles.store.features import FeatureStore
+from services.profiles.tenancy import Tenant, present_us
 
 _POSITIONS: Final = {name: position for position, name in enumerate(catalogue.NAMES)}
 
@@ -30,26 +31,23 @@ class Computed:
 class Features:
     """The catalogue, compiled once. A call that asks for a few of them is answered from the same query."""
 
-    def __init__(self, store: ProfileStore, lookup: Lookup, tenants: Tenants) -> None:
-        self._store = store
-        self._lookup = lookup
-        self._tenants = tenants
+    def __init__(self, database: Database) -> None:
         self.compiled: Compiled = compile_online(catalogue.FEATURES)
+        self._store = FeatureStore(database, self.compiled.sql)
 
     async def compute(self, tenant: Tenant, refs: Sequence[str], names: Sequence[str], at: datetime | None) -> Computed:
         """Raises InvalidArgument. `names` empty: all; `at` None: the tenant's present."""
         positions = _chosen(names)
-        if at is None:
-            at = moment_of(await self._tenants.now_us(tenant))
-        profile_ids = await self._lookup.many(tenant, refs, at=at)
-        wanted = list({profile_id for profile_id in profile_ids if profile_id is not None})
-        records = await self._store.compute(tenant.tenant_id, self.compiled.sql, wanted, at) if wanted else []
-        found = {row.profile_id: row for row in map(self.compiled.decode, records)}
+        node_ids = nodes_of(tenant, refs)
+        read = await self._store.read(
+            tenant.tenant_id, node_ids, at, lambda newest: moment_of(present_us(tenant.clock, newest))
+        )
+        found = {row.profile_id: row for row in map(self.compiled.decode, read.records)}
         rows: list[features_pb2.FeatureRow] = []
-        for ref, profile_id in zip(refs, profile_ids, strict=True):
-            row = found.get(str(profile_id)) if profile_id is not None else None
-            rows.append(_row(ref, row, positions))
-        return Computed(at, [catalogue.NAMES[position] for position in positions], rows)
+        for ref, node_id in zip(refs, node_ids, strict=True):
+            profile_id = read.profile_of.get(node_id)
+            rows.append(_row(ref, found.get(str(profile_id)) if profile_id is not None else None, positions))
+        return Computed(read.at, [catalogue.NAMES[position] for position in positions], rows)
 
 
 def _chosen(names: Sequence[str]) -> list[int]:

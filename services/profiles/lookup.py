@@ -20,15 +20,10 @@ class Lookup:
     def __init__(self, store: ProfileStore) -> None:
         self._store = store
 
-    async def many(self, tenant: Tenant, given: Sequence[str], *, at: datetime | None = None) -> list[UUID | None]:
+    async def many(self, tenant: Tenant, given: Sequence[str]) -> list[UUID | None]:
         """The profile of each reference in order, None where nobody is known by it. Raises InvalidArgument."""
-        if len(given) > MAX_REFS:
-            raise InvalidArgument(f"at most {MAX_REFS} references at a time", field="refs")
-        node_ids = [node_of(tenant, ref, f"refs[{index}]") for index, ref in enumerate(given)]
-        if at is None:
-            found = await self._store.resolve(tenant.tenant_id, node_ids)
-        else:
-            found = await self._store.resolve_at(tenant.tenant_id, node_ids, at)
+        node_ids = nodes_of(tenant, given)
+        found = await self._store.resolve(tenant.tenant_id, node_ids)
         return [found.get(node_id) for node_id in node_ids]
 
     async def one(self, tenant: Tenant, ref: str, *, at: datetime | None = None) -> UUID:
@@ -48,6 +43,13 @@ class Lookup:
         if row is None:
             raise unknown_profile("ref")
         return row
+
+
+def nodes_of(tenant: Tenant, given: Sequence[str]) -> list[UUID]:
+    """The node that each reference names. Raises InvalidArgument."""
+    if len(given) > MAX_REFS:
+        raise InvalidArgument(f"at most {MAX_REFS} references at a time", field="refs")
+    return [node_of(tenant, ref, f"refs[{index}]") for index, ref in enumerate(given)]
 
 
 def node_of(tenant: Tenant, ref: str, field: str) -> UUID:

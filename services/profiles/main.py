@@ -47,7 +47,7 @@ def parts(database: Database, vault: Vault, archive: Archive) -> Parts:
     people = People(log, profiles)
     lookup = Lookup(profiles)
     precedence = Precedence()
-    features = Features(profiles, lookup, tenants)
+    features = Features(database)
     return Parts(
         tenants=tenants,
         ingest=Ingest(log, people, tenants, precedence),

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 from chassis import context
 from chassis.errors import Conflict, InvalidArgument, NotFound
@@ -65,7 +66,10 @@ class Tenants:
 
     async def now_us(self, tenant: Tenant) -> int:
         """The tenant's present, in microseconds since the epoch."""
-        newest = None
-        if tenant.clock is ClockKind.EVENTS and (moment := await self._store.newest(tenant.tenant_id)) is not None:
-            newest = microseconds(moment)
-        return tenant_now(tenant.clock, newest_us=newest, wall_us=time.time_ns() // 1_000)
+        newest = await self._store.newest(tenant.tenant_id) if tenant.clock is ClockKind.EVENTS else None
+        return present_us(tenant.clock, newest)
+
+
+def present_us(clock: ClockKind, newest: datetime | None) -> int:
+    """What a tenant takes for now, in microseconds, where its newest event is of the time `newest`."""
+    return tenant_now(clock, newest_us=None if newest is None else microseconds(newest), wall_us=time.time_ns() // 1_000)

@@ -1,6 +1,7 @@
 """Links between identifiers, and what they make of profiles. Part of the projector's transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -57,38 +58,41 @@ _DROP_PROFILES = "DELETE FROM profiles.profiles WHERE tenant_id = $1 AND profile
 Announce = Callable[[str, Sequence[Merge]], Sequence[Entry]]
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What new links made of profiles: which were `affected`, which stand there now, and how many links were refused."""
+
+    affected: Set[UUID] = frozenset()
+    standing: Set[UUID] = frozenset()
+    refused: int = 0
+
+
 async def save_links(
     connection: Connection,
     tenant_id: str,
     links: Mapping[tuple[str, str], int],
     profile_of: Mapping[UUID, UUID],
-    touched: set[UUID],
     announce: Announce,
-) -> int:
-    """Merges what new links connect; returns how many links were refused.
+) -> Merged:
+    """Merges what new links connect. Rows of profiles that are no more go; the others are the caller's to write.
 
     `links`: both ends, the smaller first, and since when, in microseconds. `profile_of`: where each end belongs by now.
-    `touched` gains and loses profiles as they are merged.
     """
     pairs = sorted(links)
     rows = await connection.fetch(
         _LINKS, tenant_id, [a for a, _ in pairs], [b for _, b in pairs], [links[pair] for pair in pairs], MAX_LINKS
     )
     if not rows:
-        return 0
+        return Merged()
     affected = {profile_of[row[end]] for row in rows for end in ("node_a", "node_b")}
     before = [row["node_id"] for row in await connection.fetch(_MEMBERS, tenant_id, list(affected))]
     after, refused = histories(before, await _links_among(connection, tenant_id, before))
     if changed := await _changed(connection, tenant_id, after):
         await _write_steps(connection, tenant_id, changed)
-    found = merges(affected, after)
-    gone = {merge.from_id for merge in found}
-    if gone:
-        await connection.execute(_DROP_PROFILES, tenant_id, list(gone))
+    if found := merges(affected, after):
+        await connection.execute(_DROP_PROFILES, tenant_id, [merge.from_id for merge in found])
         await append_entries(connection, tenant_id, announce(tenant_id, found))
-    touched |= {steps[-1].profile_id for steps in after.values()}
-    touched -= gone
-    return refused
+    return Merged(affected, {steps[-1].profile_id for steps in after.values()}, refused)
 
 
 async def _links_among(connection: Connection, tenant_id: str, nodes: Sequence[UUID]) -> list[Link]:

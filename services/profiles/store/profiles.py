@@ -9,7 +9,8 @@ from uuid import UUID
 from chassis.db import Database
 
 _NOW = "SELECT node_id, profile_id FROM profiles.nodes WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])"
-_AT = """
+# $1 tenant, $2 nodes, $3 at: where each belonged by what was known then.
+AT = """
 SELECT DISTINCT ON (node_id) node_id, profile_id FROM profiles.node_profiles
 WHERE tenant_id = $1 AND node_id = ANY($2::uuid[]) AND since <= $3 ORDER BY node_id, since DESC
 """
@@ -78,7 +79,7 @@ class ProfileStore:
     async def resolve_at(self, tenant_id: str, node_ids: Sequence[UUID], at: datetime) -> dict[UUID, UUID]:
         """The profile that each known node belonged to at an instant, by what was known then."""
         async with self._database.connection() as connection:
-            return {row[0]: row[1] for row in await connection.fetch(_AT, tenant_id, node_ids, at)}
+            return {row[0]: row[1] for row in await connection.fetch(AT, tenant_id, node_ids, at)}
 
     async def nodes(self, tenant_id: str, profile_id: UUID) -> list[UUID]:
         """The nodes of a profile."""
@@ -116,11 +117,6 @@ class ProfileStore:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_COUNTS, tenant_id)
         return (row[0], row[1]) if row else (0, 0)
-
-    async def compute(self, tenant_id: str, sql: str, profile_ids: Sequence[UUID], at: datetime) -> Sequence[Any]:
-        """The rows of a compiled feature query: see ml.features.compile."""
-        async with self._database.connection() as connection:
-            return await connection.fetch(sql, tenant_id, profile_ids, at)
 
 
 def _profile(row: Any, traits: Mapping[UUID, str | None], identities: Mapping[UUID, list[IdentityRow]]) -> ProfileRow:

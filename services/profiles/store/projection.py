@@ -4,7 +4,7 @@ The cursor is moved first, and its row stays locked: whatever is read here, nobo
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -15,7 +15,7 @@ from chassis.db import Connection, Database
 from chassis.log import Cursor, Position
 from services.profiles.domain.clock import moment_of
 from services.profiles.domain.identity import Namespace, namespace_of
-from services.profiles.store.merging import Announce, save_links
+from services.profiles.store.merging import Announce, Merged, save_links
 from services.profiles.store.moments import from_us, to_us
 from services.profiles.timeline import TimelineRow
 
@@ -51,10 +51,21 @@ _FIRST_PROFILES = """
 INSERT INTO profiles.node_profiles (tenant_id, node_id, profile_id, since)
 SELECT $1, node_id, node_id, '-infinity' FROM unnest($2::uuid[]) AS new (node_id) ON CONFLICT DO NOTHING
 """
+# Of a profile that nothing happened to but events: what they add.
+_ADD_TO_PROFILES = f"""
+INSERT INTO profiles.profiles AS profile (tenant_id, profile_id, first_seen, last_seen, event_count, identified)
+SELECT $1, profile_id, {from_us("first")}, {from_us("last")}, count, identified
+FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[])
+    AS new (profile_id, first, last, count, identified)
+ON CONFLICT (tenant_id, profile_id) DO UPDATE SET
+    first_seen = least(profile.first_seen, excluded.first_seen), last_seen = greatest(profile.last_seen, excluded.last_seen),
+    event_count = profile.event_count + excluded.event_count
+"""
+# Of a profile whose nodes have changed: all of it, anew.
 _PROFILES = """
 INSERT INTO profiles.profiles (tenant_id, profile_id, first_seen, last_seen, event_count, identified)
-SELECT $1, profile_id, min(first_seen), max(last_seen), sum(event_count), bool_or(identified)
-FROM unnest($2::uuid[], $3::boolean[]) AS touched (profile_id, identified)
+SELECT $1, profile_id, min(first_seen), coalesce(max(last_seen), min(first_seen)), sum(event_count), bool_or(identified)
+FROM unnest($2::uuid[], $3::boolean[]) AS standing (profile_id, identified)
 JOIN profiles.nodes USING (profile_id) WHERE nodes.tenant_id = $1
 GROUP BY profile_id
 ON CONFLICT (tenant_id, profile_id) DO UPDATE SET
@@ -151,17 +162,18 @@ async def _save(connection: Connection, batch: Batch, announce: Announce) -> int
     tenant_id = batch.tenant_id
     fresh = await _add_rows(connection, tenant_id, batch.rows) if batch.rows else set[bytes]()
     counts = Counter(node_id for event_id, node_id in batch.counted.items() if event_id in fresh)
-    refused = 0
+    merged = Merged()
     if batch.first:
         profile_of = await _save_nodes(connection, batch, counts)
-        touched = {profile_of[UUID(node_id)] for node_id in batch.last}
         if batch.links:
-            refused = await save_links(connection, tenant_id, batch.links, profile_of, touched, announce)
-        await _refresh_profiles(connection, tenant_id, touched)
+            merged = await save_links(connection, tenant_id, batch.links, profile_of, announce)
+        await _add_to_profiles(connection, batch, counts, profile_of, merged.affected)
+        if merged.standing:
+            await connection.execute(_PROFILES, tenant_id, list(merged.standing), _identified(merged.standing))
     await _save_traits(connection, batch)
     if batch.last:
         await connection.execute(_CLOCK, tenant_id, max(batch.last.values()), counts.total())
-    return refused
+    return merged.refused
 
 
 async def _add_rows(connection: Connection, tenant_id: str, rows: Sequence[TimelineRow]) -> set[bytes]:
@@ -209,10 +221,26 @@ async def _save_nodes(connection: Connection, batch: Batch, counts: Counter[str]
     return profile_of | {node: node for node in map(UUID, new)}
 
 
-async def _refresh_profiles(connection: Connection, tenant_id: str, touched: set[UUID]) -> None:
-    profile_ids = list(touched)
-    identified = [namespace_of(profile_id) is Namespace.USER_ID for profile_id in profile_ids]
-    await connection.execute(_PROFILES, tenant_id, profile_ids, identified)
+async def _add_to_profiles(
+    connection: Connection, batch: Batch, counts: Counter[str], profile_of: Mapping[UUID, UUID], others: Set[UUID]
+) -> None:
+    """All profiles of the batch but `others`, which are written anew."""
+    first, last, count = dict[UUID, int](), dict[UUID, int](), Counter[UUID]()
+    for node_id, last_us in batch.last.items():
+        profile_id = profile_of[UUID(node_id)]
+        if profile_id not in others:
+            first_us = batch.first[node_id]
+            first[profile_id] = min(first_us, first.get(profile_id, first_us))
+            last[profile_id] = max(last_us, last.get(profile_id, last_us))
+            count[profile_id] += counts[node_id]
+    if first:
+        columns = (list(first), list(first.values()), list(last.values()), [count[profile_id] for profile_id in first])
+        await connection.execute(_ADD_TO_PROFILES, batch.tenant_id, *columns, _identified(first))
+
+
+def _identified(profile_ids: Iterable[UUID]) -> list[bool]:
+    """Of each: whether it has a user id, which then names it."""
+    return [namespace_of(profile_id) is Namespace.USER_ID for profile_id in profile_ids]
 
 
 async def _save_traits(connection: Connection, batch: Batch) -> None:

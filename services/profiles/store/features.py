@@ -1,0 +1,41 @@
+"""What a feature query needs, read over one connection."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from chassis.db import Database
+from services.profiles.store.profiles import AT
+
+_NEWEST = "SELECT newest_ts FROM profiles.clocks WHERE tenant_id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """`profile_of`: where each known node belonged at `at`; `records`: the rows of the compiled query."""
+
+    at: datetime
+    profile_of: dict[UUID, UUID]
+    records: Sequence[Any]
+
+
+class FeatureStore:
+    """Runs the compiled query of ml.features.compile."""
+
+    def __init__(self, database: Database, sql: str) -> None:
+        self._database = database
+        self._sql = sql
+
+    async def read(
+        self, tenant_id: str, node_ids: Sequence[UUID], at: datetime | None, now: Callable[[datetime | None], datetime]
+    ) -> Read:
+        """`at` None: `now` of the tenant's newest event's time."""
+        async with self._database.connection() as connection:
+            if at is None:
+                at = now(await connection.fetchval(_NEWEST, tenant_id))
+            profile_of: dict[UUID, UUID] = {row[0]: row[1] for row in await connection.fetch(AT, tenant_id, node_ids, at)}
+            wanted = list(set(profile_of.values()))
+            records = await connection.fetch(self._sql, tenant_id, wanted, at) if wanted else []
+        return Read(at, profile_of, records)
