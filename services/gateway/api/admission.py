@@ -10,10 +10,11 @@ from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 
 from chassis import context
-from chassis.errors import InvalidArgument
+from chassis.errors import Error, InvalidArgument
 from services.gateway.api import problems
 from services.gateway.api.bodies import read_body, replay
 from services.gateway.domain import IDEMPOTENCY_KEY_PATTERN, Scope, request_digest, require
@@ -24,6 +25,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+_NAMES_HERE: Final = {"page_token": "next", "page_size": "limit", "profile_id": "ref", "profile_ids": "refs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,11 @@ class GuardedRoute(APIRoute):
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await inner(replay(request, request.state.body) if has_body(request) else request)
+            try:
+                return await inner(replay(request, request.state.body) if has_body(request) else request)
+            except Error as error:
+                error.field = named_here(error.field)
+                raise
 
         return guarded(handle, self.need)
 
@@ -71,6 +77,11 @@ class HotRoute(GuardedRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         return guarded(self.endpoint, self.need)
+
+
+def named_here(field: str) -> str:
+    """A field of the contracts by its name in this API: "as_of" is "asOf", "page_token" is "next"."""
+    return ".".join(_NAMES_HERE.get(part) or to_camel(part) for part in field.split("."))
 
 
 def router(tag: str, route_class: type[GuardedRoute] = GuardedRoute) -> APIRouter:

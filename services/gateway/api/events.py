@@ -1,15 +1,17 @@
 """The shapes of Segment's calls, for the OpenAPI document. Nothing here runs: profiles is the judge of events."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 _WHO: dict[str, Any] = {
-    "anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("userId", "anonymousId")]
+    "anyOf": [{"required": [name], "properties": {name: {"type": ["string", "integer"]}}} for name in ("userId", "anonymousId")]
 }
 _DEVICE = "8f2c1e70-anon"
+
+Id = Annotated[str, Field(min_length=1, max_length=255)] | int
 
 
 class Call(BaseModel):
@@ -18,8 +20,8 @@ class Call(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="allow", json_schema_extra=_WHO)
 
     message_id: str | None = Field(None, min_length=1, max_length=255, description="A repeat is a duplicate, stored once.")
-    user_id: str | None = Field(None, min_length=1, max_length=255, examples=["12347"])
-    anonymous_id: str | None = Field(None, min_length=1, max_length=255, examples=[_DEVICE])
+    user_id: Id | None = Field(None, examples=["12347"])
+    anonymous_id: Id | None = Field(None, examples=[_DEVICE])
     timestamp: datetime | None = Field(None, description="When it happened; when it was received if absent.")
     sent_at: datetime | None = Field(None, description="The client's clock when it sent this, to correct its other times.")
     context: dict[str, Any] | None = None
@@ -63,7 +65,7 @@ class ScreenCall(PageCall):
 class GroupCall(Call):
     """The group that somebody belongs to."""
 
-    group_id: str = Field(min_length=1, max_length=255, examples=["acme"])
+    group_id: Id = Field(examples=["acme"])
     traits: dict[str, Any] | None = Field(None, examples=[{"employees": 120}])
 
 
@@ -73,8 +75,8 @@ class AliasCall(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="allow")
 
     message_id: str | None = Field(None, min_length=1, max_length=255)
-    previous_id: str = Field(min_length=1, max_length=255, examples=[_DEVICE])
-    user_id: str = Field(min_length=1, max_length=255, examples=["12347"])
+    previous_id: Id = Field(examples=[_DEVICE])
+    user_id: Id = Field(examples=["12347"])
     timestamp: datetime | None = None
 
 

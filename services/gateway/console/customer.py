@@ -1,6 +1,7 @@
 """One customer: what is known, what is likely, what to do. Each block is asked of one service, all at once."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rapport.profiles.v1 import profiles_pb2
@@ -89,8 +90,16 @@ async def _portrait(visit: Visit, profile_id: str) -> Fields:
     for block in portrait["blocks"]:
         shown = [entry for entry in block["entries"] if visit.may(Scope.PERSONAL) or not entry["personal"]]
         block["hidden"] = len(block["entries"]) - len(shown)
-        block["entries"] = shown
+        block["entries"] = _together(shown)
     return portrait
+
+
+def _together(entries: Sequence[Fields]) -> Mapping[str, Sequence[Fields]]:
+    """Entries by name, in their order: a customer has several favourites."""
+    grouped: dict[str, list[Fields]] = {}
+    for entry in entries:
+        grouped.setdefault(entry["name"], []).append(entry)
+    return grouped
 
 
 async def _events(visit: Visit, profile_id: str, cursor: str) -> Fields:

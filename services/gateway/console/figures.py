@@ -1,5 +1,6 @@
 """Numbers and times as people read them. What is missing is a dash."""
 
+import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,19 +73,40 @@ class Figures:
         number = _number(text)
         if unit == "date":
             return self._date(text)
-        if not unit or number is None:
-            return f"{text} ({unit})" if unit else text
+        if not unit:
+            return _flat(text)
+        if number is None:
+            return f"{text} ({unit})"
         if unit == "currency":
             return self.money(number)
-        shown = self.count(number) if number.is_integer() else self.decimal(number, 1)
-        key = f"unit.{unit}"
-        return self.words.count(key, int(number), number=shown) if f"{key}.one" in self.words.sentences else f"{shown} ({unit})"
+        shown, key = self.tidy(text), f"unit.{unit}"
+        if f"{key}.one" not in self.words.sentences:
+            return f"{shown} ({unit})"
+        return self.words.count(key, int(number) if number.is_integer() else 2, number=shown)
+
+    def tidy(self, text: str) -> str:
+        """A number with at most one decimal; anything else as it is."""
+        number = _number(text)
+        if number is None:
+            return text
+        return self.count(number) if number.is_integer() else self.decimal(number, 1)
 
     def _date(self, text: str) -> str:
         try:
             return self.day(datetime.fromisoformat(text).replace(tzinfo=UTC))
         except ValueError:
             return text
+
+
+def _flat(text: str) -> str:
+    """A JSON object, such as an address, as its values; anything else as it is."""
+    if not text.startswith("{"):
+        return text
+    try:
+        parts = json.loads(text).values()
+    except ValueError:
+        return text
+    return ", ".join(str(part) for part in parts if part and not isinstance(part, dict | list))
 
 
 def _number(text: str) -> float | None:

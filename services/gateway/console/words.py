@@ -9,7 +9,8 @@ from typing import Any, Final
 
 FOLDER: Final = Path(__file__).parent / "lang"
 DEFAULT: Final = "en"
-_SLUG: Final = re.compile(r"[^a-z0-9]+")
+_OTHER: Final = re.compile(r"[^a-z0-9]+")
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,25 @@ class Words:
 
     def name(self, kind: str, name: str) -> str:
         """The name of something that services call `name`; made readable where the dictionary does not know it."""
-        slug = _SLUG.sub("_", name.lower()).strip("_")
-        known = self.sentences.get(f"{kind}.{slug}")
+        known = self.sentences.get(f"{kind}.{_slug(name)}")
         return known if known is not None else readable(name)
 
     def knows(self, kind: str, name: str) -> bool:
         """Whether the dictionary has a name for it."""
-        return f"{kind}.{_SLUG.sub('_', name.lower()).strip('_')}" in self.sentences
+        return f"{kind}.{_slug(name)}" in self.sentences
+
+
+def _slug(name: str) -> str:
+    """For firstName, first_name and "First Name" alike: first_name."""
+    return _OTHER.sub("_", _HUMP.sub("_", name).lower()).strip("_")
 
 
 def readable(name: str) -> str:
-    """Makes "Days since last order" of days_since_last_order; what has blanks or capitals is left as it is."""
-    if name.islower() and " " not in name:
-        spaced = name.replace("_", " ")
-        return spaced[:1].upper() + spaced[1:]
-    return name
+    """Makes "Days since last order" of days_since_last_order or daysSinceLastOrder; what has blanks is left as it is."""
+    if " " in name or name[:1].isupper():
+        return name
+    spaced = _HUMP.sub("_", name).lower().replace("_", " ")
+    return spaced[:1].upper() + spaced[1:]
 
 
 def _load() -> dict[str, Words]:

@@ -134,6 +134,10 @@ async def test_what_cannot_be_is_a_problem_with_a_code(
     assert (answer.status_code == 405) == ("allow" in answer.headers)
 
 
+async def test_a_field_of_a_services_goes_by_its_name_here(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v1/profiles?next=made-up")).json()["field"] == "next"
+
+
 async def test_a_user_id_may_hold_a_slash(http: httpx.AsyncClient, writer: httpx.AsyncClient) -> None:
     await writer.post("/v1/identify", json={"userId": "a/b"})
     known = (await http.get("/v1/profiles/user_id%3Aa%2Fb")).json()["profileId"]

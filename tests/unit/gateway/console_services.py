@@ -262,7 +262,7 @@ class Recommendation(RecommendationServicer):
         item = recommendation.RankedItem
         items = [
             item(item_id="P1", name="Brass table lamp", score=0.41, reason="bought with Oak writing desk by 41 customers"),
-            item(item_id="P2", name="Wool throw, moss", score=0.33, reason="bought with Linen curtain, sand by 28 customers"),
+            item(item_id="P2", name="Wool <b>throw</b>", score=0.33, reason="bought with Linen curtain, sand by 28 customers"),
             item(item_id="P3", name="Walnut shelf", score=0.21, reason="popular among active customers"),
         ]
         results = [recommendation.Recommendations(profile_id=each, items=items) for each in request.profile_ids]

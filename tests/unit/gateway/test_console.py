@@ -129,7 +129,8 @@ def test_the_language_is_the_one_asked_for_then_kept_then_accepted(
 def test_a_name_without_a_translation_is_made_readable() -> None:
     assert ENGLISH.name("entry", "days_since_last_order") == "Since the last order"
     assert ENGLISH.name("event", "Order Completed") == "Order"
-    assert ENGLISH.name("entry", "shoe_size") == "Shoe size"
+    assert ENGLISH.name("entry", "shoe_size") == ENGLISH.name("entry", "shoeSize") == "Shoe size"
+    assert ENGLISH.name("entry", "firstName") == "First name"
     assert ENGLISH.name("event", "Wishlist Shared") == "Wishlist Shared"
 
 
@@ -141,6 +142,7 @@ def test_a_name_without_a_translation_is_made_readable() -> None:
     [
         ("1234.5", "currency", "1,234.50", "1,234.50"),
         ("1", "days", "1 day", "1 天"),
+        ("1.44", "days", "1.4 days", "1.4 天"),
         ("41.26", "days", "41.3 days", "41.3 天"),
         ("4", "times", "4 times", "4 次"),
         ("2025-03-18", "date", "18 Mar 2025", "2025年3月18日"),
@@ -149,6 +151,8 @@ def test_a_name_without_a_translation_is_made_readable() -> None:
         ("0049 151 2", "", "0049 151 2", "0049 151 2"),
         ("01234", "", "01234", "01234"),
         ("nan", "days", "nan (days)", "nan (days)"),
+        ('{"street": "11 Mill Lane", "city": "Lyon", "geo": {"x": 1}}', "", "11 Mill Lane, Lyon", "11 Mill Lane, Lyon"),
+        ("{curly", "", "{curly", "{curly"),
         ("soon", "date", "soon", "soon"),
     ],
 )

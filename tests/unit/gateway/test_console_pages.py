@@ -259,6 +259,11 @@ async def test_a_customer_is_shown_with_all_that_is_known(reader: httpx.AsyncCli
         assert expected in page, expected
 
 
+async def test_what_comes_from_outside_is_never_taken_for_markup(reader: httpx.AsyncClient) -> None:
+    page = (await reader.get(f"/console/customers/{BOUGHT.profile_id}")).text
+    assert "Wool &lt;b&gt;throw&lt;/b&gt;" in page
+
+
 async def test_personal_values_need_their_scope(backend: Backend, reader: httpx.AsyncClient) -> None:
     path = f"/console/customers/{BOUGHT.profile_id}"
     hidden = await text_of(reader, path)
