@@ -24,12 +24,13 @@ _SOURCE: Final = "mlflow-artifacts:/"
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """`digest` and `feature_digest` are the version's tags, empty where there are none."""
+    """The last three are the version's tags, empty where there are none. `judged_at` is ISO-8601: what is earlier was seen."""
 
     name: str
     version: str
     digest: str
     feature_digest: str
+    judged_at: str
 
 
 class Tracking:
@@ -50,8 +51,8 @@ class Tracking:
         query = urllib.parse.urlencode({"name": name, key: alias_or_version})
         answer = self._json(f"/api/2.0/mlflow/{path}?{query}", f"version {alias_or_version} of {name}")["model_version"]
         tags = {tag["key"]: tag["value"] for tag in answer.get("tags", [])}
-        version = str(answer["version"])
-        return RegisteredVersion(name, version, tags.get("digest", ""), tags.get("feature_digest", ""))
+        said = [tags.get(key, "") for key in ("digest", "feature_digest", "judged_at")]
+        return RegisteredVersion(name, str(answer["version"]), *said)
 
     def download(self, found: RegisteredVersion, file: str) -> bytes:
         """Raises NotFound where the version has no such file."""
