@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from services.gateway.administer import ensure_demo
 
 from demo.client import connect
 from demo.journey.experiment import experiment
@@ -22,6 +21,7 @@ from demo.opening import open_source
 from demo.report import show
 from demo.simulator import Shop
 from demo.source import Source
+from services.gateway.administer import ensure_demo
 
 NO_TRUTH = "this data has no {what}; the simulated shop has"
 

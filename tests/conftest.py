@@ -1,0 +1,22 @@
+"""On CI a skip is a failure, unless it is on this short list with its reason."""
+
+import os
+
+import pytest
+
+# Beginning of the skip's sentence -> why it is allowed.
+ALLOWED_SKIPS = {
+    "the shared data folder is missing": "the data sets are not part of the project",
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Turns a skip that nobody allowed into a failure."""
+    report = yield
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        sentence = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(sentence.startswith(allowed) for allowed in ALLOWED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} was skipped, and CI allows no such skip: {sentence}"
+    return report
