@@ -7,6 +7,7 @@ into a table with a primary key. Both in turns, in one run, on the same PostgreS
 """
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -47,6 +48,7 @@ ROUNDS = 5
 CLIENTS = 4
 CUSTOMERS = 5_000
 TENANT = "bench"
+_SECONDS = itertools.count()
 _PEER = """
 CREATE TABLE profiles.peer (
     tenant_id text NOT NULL, event_id bytea NOT NULL, key uuid, received_at timestamptz NOT NULL, payload bytea NOT NULL,
@@ -58,13 +60,13 @@ Row = tuple[str, bytes, uuid.UUID | None, datetime, bytes]
 
 
 def body(chance: random.Random) -> bytes:
-    """A batch as a shop's server sends it: visits, carts and orders of three products."""
-    return json.dumps({"batch": [_call(chance) for _ in range(BATCH)]}).encode()
+    """A batch as a shop's server sends it, each a second after the one before: visits, carts and orders of three products."""
+    return json.dumps({"batch": [_call(chance, next(_SECONDS)) for _ in range(BATCH)]}).encode()
 
 
-def _call(chance: random.Random) -> dict[str, Any]:
+def _call(chance: random.Random, second: int) -> dict[str, Any]:
     customer = chance.randrange(CUSTOMERS)
-    happened = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=chance.randrange(86400 * 90))
+    happened = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
     call: dict[str, Any] = {
         "messageId": str(uuid.UUID(int=chance.getrandbits(128))),
         "timestamp": happened.isoformat(),
