@@ -7,12 +7,14 @@ skipped. A reader saves what it makes of the rows and its new position in one tr
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
+
+from google.protobuf.message import DecodeError, Message
 
 from chassis import telemetry
 from chassis.db import Connection, Database
@@ -56,6 +58,25 @@ class Position:
 
 
 Handle = Callable[[Sequence[Record], Position], Awaitable[None]]
+
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+def messages(records: Sequence[Record], cls: type[MessageT], consumer: str) -> Iterator[tuple[Record, MessageT]]:
+    """Each record with what it says. One that is no `cls` must not hold up all others: it is counted and passed over."""
+    for record in records:
+        if (message := message_of(record.payload, cls, consumer)) is not None:
+            yield record, message
+
+
+def message_of(payload: bytes, cls: type[MessageT], consumer: str) -> MessageT | None:
+    """None, and counted, where the payload is no `cls`."""
+    try:
+        return cls.FromString(payload)
+    except DecodeError:
+        telemetry.LOG_UNREADABLE.labels(consumer).inc()
+        return None
 
 
 class Log(Protocol):

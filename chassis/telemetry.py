@@ -27,6 +27,11 @@ LOG_HANDLED = Counter("rapport_log_reader_events_total", "Events that a reader h
 LOG_FAILURES = Counter(
     "rapport_log_reader_failures_total", "Batches that a reader could not handle and tried again.", ["consumer"]
 )
+LOG_UNREADABLE = Counter(
+    "rapport_log_reader_unreadable_events_total",
+    "Events of the log that a reader passed over: they say nothing it can read.",
+    ["consumer"],
+)
 DATABASE_FAILURES = Counter("rapport_database_failures_total", "Statements that failed for want of the database.", [])
 OUTBOX_PENDING = Gauge("rapport_outbox_pending_events", "Facts that wait to be appended to the log.", ["service"])
 BUILD = Gauge("rapport_build_info", "1, with the version that runs.", ["service", "version"])

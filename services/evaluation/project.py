@@ -7,11 +7,10 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from google.protobuf.message import DecodeError
-from prometheus_client import Counter
 from rapport.profiles.v1.event_pb2 import Event
 
-from chassis.log import Position, Record
+from chassis import telemetry
+from chassis.log import Position, Record, messages
 from services.evaluation.domain.merges import final_profiles
 from services.evaluation.store.projection import (
     ALWAYS_TRACKED,
@@ -25,11 +24,8 @@ from services.evaluation.store.projection import (
 _FACTS: Final = "rapport."
 _MERGED: Final = "Profile Merged"
 _SCORED: Final = "Churn Scored"
+_CONSUMER: Final = "evaluation"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-UNREADABLE: Final = Counter(
-    "rapport_evaluation_unreadable_events_total", "Rows of the log that could not be read, by name.", ["name"]
-)
 
 
 class _Merge(msgspec.Struct):
@@ -66,9 +62,8 @@ def changes_of(records: Sequence[Record], tracked: Mapping[str, frozenset[str]])
     """By tenant. Of customers' events only those of `tracked` names, and those that some model predicts."""
     changes: dict[str, Changes] = {}
     merges: dict[str, list[tuple[UUID, UUID]]] = {}
-    for record in records:
-        event = _decoded(record)
-        if event is None or event.type != "track" or not event.node_id:
+    for record, event in messages(records, Event, _CONSUMER):
+        if event.type != "track" or not event.node_id:
             continue
         tenant = record.tenant_id
         mine = changes.setdefault(tenant, Changes())
@@ -81,18 +76,10 @@ def changes_of(records: Sequence[Record], tracked: Mapping[str, frozenset[str]])
             elif event.name == _SCORED and event.source.startswith(_FACTS):
                 mine.scores.append(_score(event))
         except (ValueError, OverflowError, msgspec.MsgspecError):
-            UNREADABLE.labels(event.name if event.name in (_MERGED, _SCORED) else "outcome").inc()
+            telemetry.LOG_UNREADABLE.labels(_CONSUMER).inc()
     for tenant, pairs in merges.items():
         changes[tenant].merges = final_profiles(pairs)
     return {tenant: change for tenant, change in changes.items() if change.merges or change.outcomes or change.scores}
-
-
-def _decoded(record: Record) -> Event | None:
-    try:
-        return Event.FromString(record.payload)
-    except DecodeError:
-        UNREADABLE.labels("row").inc()
-        return None
 
 
 def _score(event: Event) -> RecordedScore:

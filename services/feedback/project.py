@@ -7,7 +7,7 @@ from uuid import UUID
 
 from rapport.profiles.v1.event_pb2 import Event
 
-from chassis.log import Position, Record
+from chassis.log import Position, Record, messages
 from services.feedback.domain import Enrolment, in_order
 from services.feedback.store import ProjectionStore
 
@@ -30,8 +30,8 @@ class Projector:
     async def handle(self, records: Sequence[Record], position: Position) -> None:
         """Writes what the records say, and moves on."""
         said: dict[str, list[Said]] = {}
-        for record in records:
-            if (each := said_by(Event.FromString(record.payload))) is not None:
+        for record, event in messages(records, Event, "feedback"):
+            if (each := said_by(event)) is not None:
                 said.setdefault(record.tenant_id, []).append(each)
         await self._store.apply({tenant: in_order(each) for tenant, each in said.items()}, position)
 

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from rapport.profiles.v1 import event_pb2
 
 from chassis.db import connect
+from chassis.log import message_of
 from services.profiles.domain.clock import DAY_US, microseconds
 from services.profiles.settings import Settings
 from services.profiles.store.exports import ArchiveFile, ExportStore, Place
@@ -91,8 +92,8 @@ async def export(store: ExportStore, tenant_id: str, archive: Path) -> Exported:
 def _write_events(folder: Path, tenant_id: str, last: Place, payloads: Sequence[bytes]) -> list[ArchiveFile]:
     days: dict[int, list[TimelineRow]] = {}
     for payload in payloads:
-        row = timeline_row(event_pb2.Event.FromString(payload))
-        if row is not None:
+        event = message_of(payload, event_pb2.Event, "profiles.export")
+        if event is not None and (row := timeline_row(event)) is not None:
             days.setdefault(row.ts_us // DAY_US, []).append(row)
     files: list[ArchiveFile] = []
     for day, rows in sorted(days.items()):

@@ -34,14 +34,12 @@ FRESHNESS: Final = prometheus_client.Histogram(
 SKIPPED: Final = prometheus_client.Counter(
     "rapport_profiles_skipped_events_total", "Events of the log whose tenant is not known."
 )
-UNREADABLE: Final = prometheus_client.Counter(
-    "rapport_profiles_unreadable_events_total", "Events of the log that cannot be projected."
-)
 REFUSED_LINKS: Final = prometheus_client.Counter(
     "rapport_profiles_refused_links_total", "Links not followed, since a profile would have had too many identities."
 )
 # What a record can do to us; a lost database or a bug in the statements is tried again instead.
 _SPOILT: Final = (DecodeError, msgspec.MsgspecError, ValueError, asyncpg.DataError)
+_CONSUMER: Final = "profiles"
 _SAMPLES: Final = 5_000
 _FLUSH_S: Final = 5.0
 
@@ -72,7 +70,7 @@ class Projector:
             try:
                 await self._project([record], step)
             except _SPOILT as error:
-                UNREADABLE.inc()
+                telemetry.LOG_UNREADABLE.labels(_CONSUMER).inc()
                 telemetry.logger().error(
                     "an event cannot be projected",
                     tenant=record.tenant_id,

@@ -7,11 +7,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from google.protobuf.message import DecodeError
-from prometheus_client import Counter
 from rapport.profiles.v1.event_pb2 import Event
 
-from chassis.log import Position, Record
+from chassis import telemetry
+from chassis.log import Position, Record, messages
 from services.recommendation.domain.changes import (
     LIFE_CYCLE,
     CatalogueEntry,
@@ -26,13 +25,9 @@ from services.recommendation.store.projection import ProjectionStore
 
 # Services sign what they tell; profiles lets no client use such a source.
 _OURS: Final = "rapport."
+_CONSUMER: Final = "recommendation"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST: Final = 256
-
-
-UNREADABLE: Final = Counter(
-    "rapport_recommendation_unreadable_events_total", "Rows of the log that could not be read, by kind.", ["kind"]
-)
 
 
 class Projector:
@@ -49,13 +44,12 @@ class Projector:
 def changes_of(records: Sequence[Record]) -> dict[str, Changes]:
     """By tenant. What cannot be read is counted and left out."""
     found: dict[str, Changes] = {}
-    for record in records:
+    for record, event in messages(records, Event, _CONSUMER):
         try:
-            event = Event.FromString(record.payload)
             if event.type == "track" and (add := _ADDERS.get((event.source.startswith(_OURS), event.name))):
                 add(found.setdefault(record.tenant_id, Changes()), event, msgspec.json.decode(event.properties or b"{}"))
-        except (DecodeError, msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
-            UNREADABLE.labels("event").inc()
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
+            telemetry.LOG_UNREADABLE.labels(_CONSUMER).inc()
     return found
 
 

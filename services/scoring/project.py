@@ -6,11 +6,10 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from google.protobuf.message import DecodeError
-from prometheus_client import Counter
 from rapport.profiles.v1.event_pb2 import Event
 
-from chassis.log import Position, Record
+from chassis import telemetry
+from chassis.log import Position, Record, messages
 from services.scoring.domain import Champion, Changes
 from services.scoring.store import ScoreStore
 
@@ -18,9 +17,8 @@ from services.scoring.store import ScoreStore
 _OURS: Final = "rapport."
 _PROMOTED: Final = "Model Promoted"
 _MERGED: Final = "Profile Merged"
+_CONSUMER: Final = "scoring"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-UNREADABLE: Final = Counter("rapport_scoring_unreadable_events_total", "Rows of the log that could not be read.")
 
 
 class _Promotion(msgspec.Struct, rename="camel"):
@@ -54,13 +52,12 @@ class Projector:
 def changes_of(records: Sequence[Record]) -> dict[str, Changes]:
     """By tenant. What cannot be read is counted and left out."""
     found: dict[str, Changes] = {}
-    for record in records:
+    for record, event in messages(records, Event, _CONSUMER):
         try:
-            event = Event.FromString(record.payload)
             if event.name in (_PROMOTED, _MERGED) and event.source.startswith(_OURS):
                 _add(found.setdefault(record.tenant_id, Changes()), event, record.received_at)
-        except (DecodeError, msgspec.MsgspecError, ValueError):
-            UNREADABLE.inc()
+        except (msgspec.MsgspecError, ValueError):
+            telemetry.LOG_UNREADABLE.labels(_CONSUMER).inc()
     return found
 
 

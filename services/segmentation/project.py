@@ -8,7 +8,7 @@ from uuid import UUID
 
 from rapport.profiles.v1.event_pb2 import Event
 
-from chassis.log import Position, Record
+from chassis.log import Position, Record, messages
 from services.segmentation.domain import Trait, final_targets, newest_traits
 from services.segmentation.store import ProjectionStore, Touched
 
@@ -26,8 +26,8 @@ class Projector:
     async def handle(self, records: Sequence[Record], position: Position) -> None:
         """Writes what the records say, and moves on."""
         batches: dict[str, _Batch] = {}
-        for record in records:
-            batches.setdefault(record.tenant_id, _Batch()).add(Event.FromString(record.payload), (record.xid, record.seq))
+        for record, event in messages(records, Event, "segmentation"):
+            batches.setdefault(record.tenant_id, _Batch()).add(event, (record.xid, record.seq))
         touched = {tenant: found for tenant, batch in batches.items() if (found := batch.touched())}
         await self._store.apply(touched, position)
 

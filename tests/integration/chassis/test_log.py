@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest_asyncio
+from google.rpc.status_pb2 import Status
+from prometheus_client import REGISTRY
 
 from chassis.db import Database, connect
 from chassis.errors import Conflict
-from chassis.log import CURSOR_TABLE, Cursor, Position, PostgresLog, Reader, Record
+from chassis.log import CURSOR_TABLE, Cursor, Position, PostgresLog, Reader, Record, messages
 from infra.postgres import Temporary
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -222,3 +224,10 @@ async def test_many_writers_at_once_lose_nothing(world: World) -> None:
         await following
     assert sorted(world.handled) == sorted(b"%d-%d" % (worker, number) for worker in range(5) for number in range(20))
     assert await PostgresLog(world.database).read(0, 0, 1), "the log itself is still there"
+
+
+def test_what_is_no_message_is_counted_and_holds_up_no_other() -> None:
+    payloads = [b"\xff no message", Status(message="good").SerializeToString()]
+    records = [Record(1, number, "t", None, NOW, payload) for number, payload in enumerate(payloads)]
+    assert [(record.seq, status.message) for record, status in messages(records, Status, "spoilt")] == [(1, "good")]
+    assert REGISTRY.get_sample_value("rapport_log_reader_unreadable_events_total", {"consumer": "spoilt"}) == 1
