@@ -16,6 +16,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PROBLEM_TYPE: Final = "application/problem+json"
 REQUEST_ID_HEADER: Final = b"x-request-id"
+_CLOSE: Final = (b"connection", b"close")
 
 
 def problem(error: Error) -> tuple[int, dict[str, str], bytes]:
@@ -42,11 +43,15 @@ def problem(error: Error) -> tuple[int, dict[str, str], bytes]:
 
 
 class Guard:
-    """Outermost ASGI middleware. The route in logs and metrics is the template, never the path: paths hold ids."""
+    """Outermost ASGI middleware. The route in logs and metrics is the template, never the path: paths hold ids.
 
-    def __init__(self, app: App, *, service: str) -> None:
+    While `is_leaving`, answers tell their callers to open another connection, which another process will take.
+    """
+
+    def __init__(self, app: App, *, service: str, is_leaving: Callable[[], bool] = lambda: False) -> None:
         self._app = app
         self._service = service
+        self._is_leaving = is_leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +67,8 @@ class Guard:
             nonlocal status, begun
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
-                message["headers"] = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
+                headers = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
+                message["headers"] = [*headers, _CLOSE] if self._is_leaving() else headers
             await send(message)
 
         try:

@@ -22,7 +22,9 @@ class Host:
 
     def __init__(self, service: str, settings: ServiceSettings) -> None:
         self.service = service
-        self.server = rpc.Server(service, settings.version, fault_ratio=settings.fault_ratio)
+        self.server = rpc.Server(
+            service, settings.version, fault_ratio=settings.fault_ratio, connection_age_s=settings.connection_age_s
+        )
         self.stopping = asyncio.Event()
         self._settings = settings
         self._stack = AsyncExitStack()
@@ -85,6 +87,7 @@ async def _serve(service: str, settings: SettingsT, assemble: Callable[[Settings
         telemetry.logger().info("ready", port=port, version=settings.version)
         await host.stopping.wait()
         await host.server.set_ready(False)
+        await asyncio.sleep(settings.unready_s)
         await host.server.stop(settings.grace_s)
     finally:
         await host.close()

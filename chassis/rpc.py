@@ -23,6 +23,8 @@ from chassis.errors import INTERNAL_MESSAGE, Error, Reason, Unavailable, error_c
 DOMAIN: Final = "rapport"
 DEFAULT_TIMEOUT_S: Final = 10.0
 MAX_MESSAGE_BYTES: Final = 32 << 20
+# The name under which grpc.health.v1 tells whether the process lives, ready or not.
+LIVE: Final = "live"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _COMMON_OPTIONS: Final = [
@@ -32,14 +34,12 @@ _COMMON_OPTIONS: Final = [
 _SERVER_OPTIONS: Final = [
     *_COMMON_OPTIONS,
     ("grpc.so_reuseport", 0),
-    # Connections end now and then, so that new replicas get their share.
-    ("grpc.max_connection_age_ms", 60_000),
     ("grpc.max_connection_age_grace_ms", 20_000),
 ]
 _CHANNEL_OPTIONS: Final = [
     *_COMMON_OPTIONS,
     ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -48,11 +48,16 @@ _CHANNEL_OPTIONS: Final = [
 
 
 class Server:
-    """A gRPC server with health and reflection. `add` services, `start`, set `ready`, `stop`."""
+    """A gRPC server with health and reflection. `add` services, `start`, set `ready`, `stop`.
 
-    def __init__(self, service: str, version: str, *, fault_ratio: float = 0.0) -> None:
+    Connections end after `connection_age_s` (0: never), their calls in peace: callers then look the name up again, and new
+    replicas get their share.
+    """
+
+    def __init__(self, service: str, version: str, *, fault_ratio: float = 0.0, connection_age_s: float = 60.0) -> None:
         self._guard = _Guard(service, version, fault_ratio)
-        self._server = grpc.aio.server(interceptors=[self._guard], options=_SERVER_OPTIONS)
+        age = [("grpc.max_connection_age_ms", round(connection_age_s * 1e3))] if connection_age_s else []
+        self._server = grpc.aio.server(interceptors=[self._guard], options=[*_SERVER_OPTIONS, *age])
         self._health = cast(Any, health).aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -65,6 +70,7 @@ class Server:
     async def start(self, listen: str) -> int:
         """Listens on `host:port`; returns the port (port 0 takes a free one)."""
         reflection.enable_server_reflection(self._names, self._server)
+        await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self.set_ready(False)
         port = self._server.add_insecure_port(listen)
         await self._server.start()

@@ -21,7 +21,17 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error."
     )
-    grace_s: float = Field(default=10.0, ge=0, description="Seconds that calls in flight have to end after SIGTERM.")
+    unready_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds after SIGTERM in which a process is not ready and still answers, for callers to notice.",
+    )
+    grace_s: float = Field(default=10.0, ge=0, description="Seconds that calls in flight then have to end.")
+    connection_age_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds after which a gRPC connection is renewed, so that new replicas get a share; 0: never.",
+    )
     fault_ratio: float = Field(
         default=0.0, ge=0, le=1, description="Share of calls that fail on purpose, to rehearse a rollout. 0 in production."
     )

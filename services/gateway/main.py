@@ -14,7 +14,7 @@ from pydantic import Field
 from chassis import telemetry
 from chassis.process import Host, catch_signals, serve_metrics
 from chassis.settings import ServiceSettings, prefix_of
-from services.gateway import api, clients, console
+from services.gateway import api, clients
 from services.gateway.keyring import Keyring
 from services.gateway.store import AnswerStore, KeyStore
 
@@ -36,9 +36,6 @@ class Settings(ServiceSettings):
     feedback_target: str = Field("127.0.0.1:8085", description="gRPC address of feedback.")
     evaluation_target: str = Field("127.0.0.1:8086", description="gRPC address of evaluation.")
     rate_limit_per_s: float = Field(20_000.0, ge=1, description="Requests a second that one key may make of one process.")
-    unready_s: float = Field(
-        0.0, ge=0, description="Seconds between not ready and closing the port, for a load balancer to notice."
-    )
 
     @property
     def targets(self) -> dict[str, str]:
@@ -67,9 +64,7 @@ async def assemble(settings: Settings, host: Host) -> FastAPI:
 
     host.background("sweep", sweep)
     keyring = Keyring(KeyStore(database).find, rate_per_s=settings.rate_limit_per_s)
-    app = api.build(services, keyring, answers, version=settings.version)
-    app.include_router(console.router())
-    return app
+    return api.build(services, keyring, answers, version=settings.version)
 
 
 @contextlib.asynccontextmanager

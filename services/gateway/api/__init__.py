@@ -45,7 +45,7 @@ ROUTERS: Sequence[APIRouter] = (
 
 
 def build(services: Services, keyring: Keyring, answers: AnswerStore, *, version: str) -> FastAPI:
-    """The API. Its state is what endpoints are given; `state.ready` is what /health/ready says."""
+    """The API. Its state is what endpoints are given; `state.ready` is what /health/ready says; until then connections end."""
     app = FastAPI(title="Rapport", version=version, openapi_url=None, redirect_slashes=False)
     app.state.services = services
     app.state.keyring = keyring
@@ -65,7 +65,7 @@ def at_the_door(app: FastAPI) -> Guard:
     """What uvicorn serves: request ids, metrics and the log line outermost, then the front, then the API."""
     hot = [route for route in _guarded_routes() if isinstance(route, HotRoute)]
     events = [route.path for route in ingest.events.routes if isinstance(route, HotRoute)]
-    return Guard(Front(app, hot, open_to_browsers=events), service="gateway")
+    return Guard(Front(app, hot, open_to_browsers=events), service="gateway", is_leaving=lambda: not app.state.ready)
 
 
 def _guarded_routes() -> list[GuardedRoute]:

@@ -32,6 +32,14 @@ async def test_health_is_told_for_the_process_and_for_each_service(place: Place)
     assert received.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_process_that_is_not_ready_still_lives(place: Place) -> None:
+    server, address = await place.server(Weather())
+    await server.set_ready(False)
+    health = health_pb2_grpc.HealthStub(place.plain(address))
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=rpc.LIVE))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
 async def test_a_server_that_has_not_been_told_so_is_not_ready(place: Place) -> None:
     server = rpc.Server("weather", "test")
     server.add(add_EvaluationServicer_to_server, Weather(), pb.DESCRIPTOR)

@@ -50,7 +50,8 @@ async def test_sigterm_first_unreadies_then_answers_what_is_under_way_then_ends(
             await asyncio.sleep(0.3)
             running.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.1)
-            assert (await client.get("/health/ready")).status_code == 503
+            unready = await client.get("/health/ready")
+            assert (unready.status_code, unready.headers["connection"]) == (503, "close")
             assert (await client.get("/health/live")).status_code == 200
             assert (await slow).status_code == 200
         finally:
