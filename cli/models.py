@@ -1,6 +1,7 @@
 """`rapport train | evaluate | promote | rollback | models`: what ML engineers do, through the gateway's API.
 
-The key comes from RAPPORT_KEY, else from the state folder's demonstration tenant.
+The key comes from RAPPORT_KEY, else from the state folder's demonstration tenant; the gateway's address from RAPPORT_URL,
+MLflow's from MLFLOW_TRACKING_URI, else both are this machine's.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ Outcome = TypeVar("Outcome")
 
 MODELS: Final = ("churn",)
 KEY_VARIABLE: Final = "RAPPORT_KEY"
+URL_VARIABLE: Final = "RAPPORT_URL"
 BATCH: Final = 1000
 # How long evaluation may take to see scores that were just recorded.
 PATIENCE_S: Final = 120.0
@@ -228,7 +230,8 @@ def _access(model: str, tenant: str, state: Path, port: int) -> Access:
         raise Refusal(f"There is no model {model!r}; there is {', '.join(MODELS)}.")
     ports = Ports(port)
     mlflow_url = os.environ.get("MLFLOW_TRACKING_URI") or f"http://{HOST}:{ports.mlflow}"
-    return Access(f"http://{HOST}:{port}", mlflow_url, os.environ.get(KEY_VARIABLE) or _key_of(tenant, state))
+    gateway_url = os.environ.get(URL_VARIABLE) or f"http://{HOST}:{port}"
+    return Access(gateway_url, mlflow_url, os.environ.get(KEY_VARIABLE) or _key_of(tenant, state))
 
 
 def _key_of(tenant: str, state: Path) -> str:

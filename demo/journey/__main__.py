@@ -1,8 +1,13 @@
-"""`python -m demo.journey < facts.json`: a process of its own, so that what it loads is gone when it ends."""
+"""`python -m demo.journey < facts.json`: a process of its own, so that what it loads is gone when it ends.
+
+With `--from-environment` the facts are variables, and the last line of the output is the report as JSON, for who reads the log.
+"""
 
 import asyncio
+import json
 import sys
 
+import msgspec
 from rich.console import Console
 
 from demo.client import ClientError
@@ -13,9 +18,15 @@ from infra.failure import Refusal
 
 def main() -> int:
     """Exit code 0 after the report, 2 after a sentence on standard error, 130 after Ctrl-C."""
-    facts = Facts.decode(sys.stdin.buffer.read())
+    in_container = "--from-environment" in sys.argv[1:]
     try:
-        asyncio.run(travel(facts, Console()))
+        facts = Facts.of_environment() if in_container else Facts.decode(sys.stdin.buffer.read())
+        report = asyncio.run(travel(facts, Console()))
+        if in_container:
+            print(json.dumps(report))
+    except msgspec.ValidationError as error:
+        print(f"The journey's settings RAPPORT_JOURNEY_... are wrong: {error}", file=sys.stderr)
+        return 2
     except (Refusal, ClientError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -61,11 +61,14 @@ async def _candidate(traveller: Traveller, version: str, fault_ratio: float) -> 
         "RAPPORT_SCORING_FAULT_RATIO": str(fault_ratio),
     }
     command = [sys.executable, "-m", "services.scoring.main"]
-    with (traveller.facts.root / "logs" / f"scoring-{version}.log").open("ab") as log:
+    logs = traveller.facts.root / "logs"
+    logs.mkdir(exist_ok=True)
+    with (logs / f"scoring-{version}.log").open("ab") as log:
         process = spawn(command, output=log, environment={**os.environ, **settings})
     try:
         serving = grpc_serving(settings["RAPPORT_SCORING_LISTEN"])
         await traveller.until(f"scoring {version} to be ready", serving, patience_s=START_PATIENCE_S)
+        await asyncio.sleep(traveller.facts.notice_s)
         yield
     finally:
         await end(process, number=signal.SIGTERM, grace_s=15)

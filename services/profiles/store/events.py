@@ -102,6 +102,12 @@ class EventStore:
         async with self._database.connection() as connection:
             await connection.execute(_PRUNE, keep)
 
+    async def drop_rejections(self, before: datetime) -> int:
+        """Of all tenants; returns how many."""
+        async with self._database.connection() as connection:
+            done = await connection.execute("DELETE FROM profiles.rejections WHERE received_at < $1", before)
+        return int(done.rsplit(" ", 1)[1])
+
     async def lag(self, tenant_id: str) -> int:
         """Events in the log that are not projected yet, counted up to 100,000."""
         async with self._database.connection() as connection:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -184,6 +185,14 @@ async def test_rejections_can_be_asked_for_and_hold_nothing_personal(profiles: P
     assert rest.next_page_token == ""
     assert all(one.received.ToDatetime() == RECEIVED.replace(tzinfo=None) for one in rejections)
     assert "ann" not in str(rejections)
+
+
+async def test_rejections_are_forgotten_after_a_time(profiles: Profiles) -> None:
+    await profiles.send(_page("m", timestamp="1969-01-01"))
+    assert await profiles.parts.events.drop_rejections(RECEIVED) == 0
+    assert len((await profiles.stub.ListRejections(pb.ListRejectionsRequest())).rejections) == 1
+    assert await profiles.parts.events.drop_rejections(RECEIVED + timedelta(seconds=1)) >= 1
+    assert len((await profiles.stub.ListRejections(pb.ListRejectionsRequest())).rejections) == 0
 
 
 async def test_nothing_personal_is_in_the_database_in_the_clear(profiles: Profiles) -> None:

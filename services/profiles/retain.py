@@ -1,0 +1,34 @@
+"""`python -m services.profiles.retain --rejections-days 30`: forgets what is kept for a time only. The log is kept for ever."""
+
+import argparse
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from chassis import telemetry
+from chassis.db import connect
+from services.profiles.settings import Settings
+from services.profiles.store.events import EventStore
+
+
+async def retain(settings: Settings, *, rejections: timedelta) -> int:
+    """How many rejections were older than that, and are gone."""
+    database = await connect(settings.database_url, connections=1, service="profiles-retain")
+    try:
+        return await EventStore(database).drop_rejections(datetime.now(UTC) - rejections)
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Forgets what is kept for a time only.")
+    parser.add_argument("--rejections-days", type=float, default=30.0, help="Days for which refused events can be asked for.")
+    days: float = parser.parse_args().rejections_days
+    settings = Settings()
+    telemetry.configure_logs("profiles", settings.log_level)
+    count = asyncio.run(retain(settings, rejections=timedelta(days=days)))
+    telemetry.logger().info("rejections forgotten", count=count)
+
+
+if __name__ == "__main__":
+    main()
