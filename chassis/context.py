@@ -23,6 +23,13 @@ class Call:
     actor: str = ""
     # On time.monotonic's clock; what is left of it is passed on.
     deadline: float | None = None
+    # The present span, in W3C's words; empty where there are no traces.
+    traceparent: str = ""
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits; empty where there are no traces."""
+        return self.traceparent[3:35]
 
 
 _NOBODY = Call()

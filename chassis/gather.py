@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from opentelemetry.trace import SpanKind
+
+from chassis import context, tracing
 from chassis.errors import Error, Exhausted, Reason, Unavailable
 
 Item = TypeVar("Item")
@@ -16,6 +19,7 @@ class _Waiting(Generic[Item, Answer]):
     item: Item
     weight: int
     future: "asyncio.Future[Answer]"
+    traceparent: str
 
 
 class Gather(Generic[Item, Answer]):
@@ -48,7 +52,8 @@ class Gather(Generic[Item, Answer]):
         """The answer for one item. Raises Exhausted where the queue is full, Unavailable when `timeout_s` is over."""
         if len(self._queue) >= self._limit:
             raise Exhausted("too many requests are waiting", reason=Reason.QUEUE_FULL, retry_after_s=1.0)
-        waiting = _Waiting(item, weight, asyncio.get_running_loop().create_future())
+        traceparent = context.current().traceparent
+        waiting = _Waiting(item, weight, asyncio.get_running_loop().create_future(), traceparent)
         self._queue.append(waiting)
         if self._free:
             self._free -= 1
@@ -85,7 +90,9 @@ class Gather(Generic[Item, Answer]):
 
     async def _answer(self, batch: list[_Waiting[Item, Answer]]) -> None:
         try:
-            answers = await self._send([waiting.item for waiting in batch])
+            asking = (waiting.traceparent for waiting in batch)
+            with tracing.joined(SpanKind.INTERNAL, "gather", {"rapport.gather.size": len(batch)}, asking):
+                answers = await self._send([waiting.item for waiting in batch])
             if len(answers) != len(batch):
                 raise RuntimeError(f"a batch of {len(batch)} got {len(answers)} answers")
         except Exception as error:  # all of the batch share the failure of its call

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import msgspec
+from opentelemetry.trace import SpanKind
 
-from chassis import context, telemetry
+from chassis import context, telemetry, tracing
 from chassis.errors import INTERNAL_MESSAGE, Error, Exhausted, Reason, Unavailable, http_status_of, status_of
 
 Scope = MutableMapping[str, Any]
@@ -16,7 +17,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PROBLEM_TYPE: Final = "application/problem+json"
 REQUEST_ID_HEADER: Final = b"x-request-id"
+_TRACEPARENT_HEADER: Final = tracing.TRACEPARENT.encode()
+_NO_ROUTE: Final = "unknown"
 _CLOSE: Final = (b"connection", b"close")
+# Asked every few seconds by a kubelet: told of only where the answer is bad.
+_PROBES: Final = frozenset({"/health/live", "/health/ready"})
 
 
 def problem(error: Error) -> tuple[int, dict[str, str], bytes]:
@@ -59,7 +64,10 @@ class Guard:
             return
         started = time.perf_counter()
         request_id = _given_id(scope) or context.new_request_id()
-        context.enter(context.Call(request_id=request_id))
+        given = _header(scope, _TRACEPARENT_HEADER) if tracing.on() else ""
+        context.enter(context.Call(request_id=request_id, traceparent=given))
+        is_probe = scope["path"] in _PROBES
+        span = None if is_probe else tracing.enter(SpanKind.SERVER, scope["method"])
         status = 500
         begun = False
 
@@ -84,7 +92,10 @@ class Guard:
             route = _route(scope)
             telemetry.HTTP_CALLS.labels(self._service, scope["method"], route, str(status)).inc()
             telemetry.HTTP_SECONDS.labels(self._service, route).observe(elapsed)
-            telemetry.log_call(f"{scope['method']} {route}", status, elapsed, service=self._service)
+            if status >= 400 or not is_probe:
+                telemetry.log_call(f"{scope['method']} {route}", status, elapsed, service=self._service)
+            if span is not None:
+                _end(span, scope["method"], route, status)
 
 
 async def _respond(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -95,13 +106,26 @@ async def _respond(send: Send, status: int, headers: dict[str, str], body: bytes
 
 
 def _route(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", "unknown")
+    return getattr(scope.get("route"), "path", _NO_ROUTE)
+
+
+def _end(span: tracing.Span, method: str, route: str, status: int) -> None:
+    known = {} if route == _NO_ROUTE else {"http.route": route}
+    span.end(
+        {"http.request.method": method, "http.response.status_code": status, **known},
+        error=str(status) if status >= 500 else "",
+        name=" ".join([method, *known.values()]),
+    )
 
 
 def _given_id(scope: Scope) -> str:
     """The caller's own request id, where it is one that a log line may hold."""
+    text = _header(scope, REQUEST_ID_HEADER)
+    return text if len(text) <= 64 and text.replace("-", "").isalnum() and text.isascii() else ""
+
+
+def _header(scope: Scope, name: bytes) -> str:
     for key, value in scope["headers"]:
-        if key == REQUEST_ID_HEADER:
-            text = value.decode("latin-1")
-            return text if len(text) <= 64 and text.replace("-", "").isalnum() and text.isascii() else ""
+        if key == name:
+            return value.decode("latin-1")
     return ""

@@ -15,8 +15,10 @@ from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
+from opentelemetry.trace import SpanKind
+from rapport.log.v1.log_pb2 import Traced
 
-from chassis import telemetry
+from chassis import context, telemetry, tracing
 from chassis.db import Connection, Database
 from chassis.errors import Conflict, Unavailable
 
@@ -77,6 +79,14 @@ def message_of(payload: bytes, cls: type[MessageT], consumer: str) -> MessageT |
     except DecodeError:
         telemetry.LOG_UNREADABLE.labels(consumer).inc()
         return None
+
+
+def _writer_of(record: Record) -> str:
+    """The span of the call that wrote it; empty where there was none."""
+    try:
+        return Traced.FromString(record.payload).traceparent
+    except DecodeError:
+        return ""
 
 
 class Log(Protocol):
@@ -150,22 +160,16 @@ class Reader:
         self._cursor = cursor
         self._batch = batch
         self._idle_s = idle_s
+        # From the start at 0: of a counter that is born with its first failure, Prometheus would not see that one.
+        for counter in (telemetry.LOG_HANDLED, telemetry.LOG_FAILURES, telemetry.LOG_UNREADABLE):
+            counter.labels(cursor.consumer)
 
     async def follow(self, handle: Handle) -> None:
         """Runs for ever. `handle(records, position)` saves its work and calls `cursor.advance` in one transaction."""
         pause_s, seen = 0.01, 0.0
         while True:
-            try:
-                handled = await self.step(handle)
-                failed = False
-            except (Conflict, Unavailable):
-                handled, failed = 0, True
-            except Exception:
-                telemetry.LOG_FAILURES.labels(self._cursor.consumer).inc()
-                telemetry.logger().error(
-                    "a batch of the log failed and is tried again", consumer=self._cursor.consumer, exc_info=True
-                )
-                handled, failed = 0, True
+            with context.use(request_id=context.new_request_id()):
+                handled, failed = await self._attempt(handle)
             if time.monotonic() - seen > 5:
                 seen = time.monotonic()
                 await self._measure()
@@ -173,15 +177,37 @@ class Reader:
             if handled < self._batch:
                 await asyncio.sleep(pause_s)
 
+    async def _attempt(self, handle: Handle) -> tuple[int, bool]:
+        """(how many rows, whether it failed)."""
+        try:
+            return await self.step(handle), False
+        except (Conflict, Unavailable):
+            return 0, True
+        except Exception:
+            telemetry.LOG_FAILURES.labels(self._cursor.consumer).inc()
+            telemetry.logger().error(
+                "a batch of the log failed and is tried again", consumer=self._cursor.consumer, exc_info=True
+            )
+            return 0, True
+
     async def step(self, handle: Handle) -> int:
         """One batch; returns how many rows it had."""
         async with self._database.connection() as connection:
             xid, seq = await self._cursor.load(connection)
         records = await self._log.read(xid, seq, self._batch)
         if records:
-            await handle(records, Position(xid, seq, records[-1].xid, records[-1].seq))
+            with tracing.joined(SpanKind.CONSUMER, "process log", self._attributes(records), map(_writer_of, records)):
+                await handle(records, Position(xid, seq, records[-1].xid, records[-1].seq))
             telemetry.LOG_HANDLED.labels(self._cursor.consumer).inc(len(records))
         return len(records)
+
+    def _attributes(self, records: Sequence[Record]) -> tracing.Attributes:
+        return {
+            "messaging.operation.type": "process",
+            "messaging.destination.name": "log",
+            "messaging.consumer.group.name": self._cursor.consumer,
+            "messaging.batch.message_count": len(records),
+        }
 
     async def lag(self) -> int:
         """How many rows wait."""

@@ -15,6 +15,10 @@ CREATE TABLE {schema}.outbox (
     created_at timestamptz NOT NULL DEFAULT now()
 )"""
 
+_OLDEST: Final = """
+SELECT id, tenant_id, fact, extract(epoch FROM now() - created_at)::float8 AS age_s FROM {schema}.outbox ORDER BY id LIMIT $1
+"""
+
 # Appends serialized facts for the tenant of the present call; a repeat must do no harm.
 Append = Callable[[Sequence[bytes]], Awaitable[None]]
 
@@ -38,8 +42,9 @@ class Outbox:
         while True:
             try:
                 sent = await self._send_some(database, append, batch)
-                pending = 0 if sent < batch else batch
-                telemetry.OUTBOX_PENDING.labels(self._schema).set(pending)
+                if sent < batch:
+                    telemetry.OUTBOX_PENDING.labels(self._schema).set(0)
+                    telemetry.OUTBOX_AGE.labels(self._schema).set(0.0)
             except Unavailable:
                 sent = 0
                 await asyncio.sleep(1.0)
@@ -57,7 +62,10 @@ class Outbox:
 
     async def _send_some(self, database: Database, append: Append, batch: int) -> int:
         async with database.connection() as connection:
-            rows = await connection.fetch(f"SELECT id, tenant_id, fact FROM {self._schema}.outbox ORDER BY id LIMIT $1", batch)
+            rows = await connection.fetch(_OLDEST.format(schema=self._schema), batch)
+        # Before the log is asked: where it does not answer, they go on waiting.
+        telemetry.OUTBOX_PENDING.labels(self._schema).set(len(rows))
+        telemetry.OUTBOX_AGE.labels(self._schema).set(rows[0]["age_s"] if rows else 0.0)
         for tenant_id in dict.fromkeys(row["tenant_id"] for row in rows):
             mine = [row for row in rows if row["tenant_id"] == tenant_id]
             with context.use(tenant=tenant_id, actor=self._schema, request_id=context.new_request_id()):

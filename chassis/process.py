@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import uvloop
 from prometheus_client import start_http_server
 
-from chassis import rpc, telemetry
+from chassis import rpc, telemetry, tracing
 from chassis.db import Database, connect
 from chassis.settings import ServiceSettings
 
@@ -21,6 +21,7 @@ class Host:
     """What `main` assembles its process on."""
 
     def __init__(self, service: str, settings: ServiceSettings) -> None:
+        tracing.configure(service, settings.version)
         self.service = service
         self.server = rpc.Server(
             service, settings.version, fault_ratio=settings.fault_ratio, connection_age_s=settings.connection_age_s
@@ -68,6 +69,7 @@ class Host:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
+        await asyncio.to_thread(tracing.close)
 
 
 def run(service: str, settings: SettingsT, assemble: Callable[[SettingsT, Host], Awaitable[None]]) -> None:

@@ -16,8 +16,9 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import SpanKind
 
-from chassis import context, telemetry
+from chassis import context, telemetry, tracing
 from chassis.errors import INTERNAL_MESSAGE, Error, Reason, Unavailable, error_class_of, status_of
 
 DOMAIN: Final = "rapport"
@@ -26,6 +27,17 @@ MAX_MESSAGE_BYTES: Final = 32 << 20
 # The name under which grpc.health.v1 tells whether the process lives, ready or not.
 LIVE: Final = "live"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+# What fails a server's span; the other codes are what its caller did.
+_SERVERS_FAULT: Final = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
 
 _COMMON_OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -104,19 +116,21 @@ class _Guard(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or method.startswith("/grpc."):
             return handler
         wrapped = grpc.unary_unary_rpc_method_handler(
-            self._guarded(method.rsplit("/", 1)[1], handler.unary_unary),
+            self._guarded(method, handler.unary_unary),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
         self._handlers[method] = wrapped
         return wrapped
 
-    def _guarded(self, name: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _guarded(self, method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+        name, traced = method.rsplit("/", 1)[1], _attributes(method)
         seconds = telemetry.SERVER_SECONDS.labels(self._service, self._version, name)
 
         async def answer(request: Any, call: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
             context.enter(_call_of(call))
+            span = tracing.enter(SpanKind.SERVER, method[1:], traced)
             code, failure = grpc.StatusCode.OK, Error(INTERNAL_MESSAGE)
             try:
                 if self._fault_ratio and random.random() < self._fault_ratio:
@@ -136,6 +150,8 @@ class _Guard(grpc.aio.ServerInterceptor):
                 seconds.observe(elapsed)
                 telemetry.SERVER_CALLS.labels(self._service, self._version, name, code.name).inc()
                 telemetry.log_call(name, code.name, elapsed, None if code is grpc.StatusCode.OK else failure.reason.name)
+                if span is not None:
+                    _end(span, code, failed=code in _SERVERS_FAULT)
             return await call.abort(code, failure.message, ((_DETAILS_KEY, _encoded(failure, code)),))
 
         return answer
@@ -149,7 +165,18 @@ def _call_of(call: grpc.aio.ServicerContext[Any, Any]) -> context.Call:
         request_id=metadata.get(context.REQUEST_ID_KEY) or context.new_request_id(),
         actor=metadata.get(context.ACTOR_KEY, ""),
         deadline=time.monotonic() + remaining_s if remaining_s is not None else None,
+        traceparent=metadata.get(tracing.TRACEPARENT, "") if tracing.on() else "",
     )
+
+
+def _attributes(method: str) -> Mapping[str, str]:
+    """What spans say of "/package.Service/Method"."""
+    service, name = method[1:].rsplit("/", 1)
+    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+
+
+def _end(span: tracing.Span, code: grpc.StatusCode, *, failed: bool) -> None:
+    span.end({"rpc.grpc.status_code": cast(Any, code.value)[0]}, error=code.name if failed else "")
 
 
 def _encoded(error: Error, code: grpc.StatusCode) -> bytes:
@@ -202,15 +229,21 @@ class Channel:
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
         """The callable that a generated stub keeps for one method."""
         invoke = self._channel.unary_unary(method, *args, **kwargs)
-        name = method.rsplit("/", 1)[1]
+        name, traced = method.rsplit("/", 1)[1], _attributes(method)
 
         async def call(request: Any, *, timeout: float | None = None) -> Any:
             present = context.current()
+            span, code = tracing.begin(SpanKind.CLIENT, method[1:], traced), grpc.StatusCode.CANCELLED
             try:
-                answer = await invoke(request, timeout=_left_s(present, timeout), metadata=_metadata(present))
+                answer = await invoke(request, timeout=_left_s(present, timeout), metadata=_metadata(present, span))
+                code = grpc.StatusCode.OK
             except grpc.aio.AioRpcError as error:
-                telemetry.CLIENT_CALLS.labels(self._name, name, error.code().name).inc()
+                code = error.code()
+                telemetry.CLIENT_CALLS.labels(self._name, name, code.name).inc()
                 raise _decoded(error, self._name) from None
+            finally:
+                if span is not None:
+                    _end(span, code, failed=code is not grpc.StatusCode.OK)
             telemetry.CLIENT_CALLS.labels(self._name, name, "OK").inc()
             return answer
 
@@ -226,12 +259,13 @@ def _left_s(call: context.Call, timeout: float | None) -> float:
     return wanted_s if call.deadline is None else max(0.001, min(wanted_s, call.deadline - time.monotonic()))
 
 
-def _metadata(call: context.Call) -> tuple[tuple[str, str], ...]:
-    return (
+def _metadata(call: context.Call, span: tracing.Span | None) -> tuple[tuple[str, str], ...]:
+    known = (
         (context.TENANT_KEY, call.tenant),
         (context.REQUEST_ID_KEY, call.request_id or context.new_request_id()),
         (context.ACTOR_KEY, call.actor),
     )
+    return known if span is None else (*known, (tracing.TRACEPARENT, span.traceparent))
 
 
 def channel(name: str, target: str, contract: FileDescriptor) -> Any:

@@ -34,6 +34,7 @@ LOG_UNREADABLE = Counter(
 )
 DATABASE_FAILURES = Counter("rapport_database_failures_total", "Statements that failed for want of the database.", [])
 OUTBOX_PENDING = Gauge("rapport_outbox_pending_events", "Facts that wait to be appended to the log.", ["service"])
+OUTBOX_AGE = Gauge("rapport_outbox_oldest_seconds", "Age of the oldest fact that waits to be appended to the log.", ["service"])
 BUILD = Gauge("rapport_build_info", "1, with the version that runs.", ["service", "version"])
 
 
@@ -51,6 +52,8 @@ def configure_logs(service: str, level: str = "info") -> None:
         event.setdefault("service", service)
         if call.request_id:
             event.setdefault("request_id", call.request_id)
+        if call.traceparent:
+            event.setdefault("trace_id", call.trace_id)
         if call.tenant:
             event.setdefault("tenant", call.tenant)
         return event
@@ -90,6 +93,8 @@ def log_call(route: str, status: str | int, elapsed_s: float, reason: str | None
     call = context.current()
     line: dict[str, Any] = {"event": "call", "level": "info", "service": service or _service, "route": route, "status": status}
     line |= {"duration_ms": round(elapsed_s * 1e3, 3), "request_id": call.request_id, "tenant": call.tenant}
+    if call.traceparent:
+        line["trace_id"] = call.trace_id
     if reason:
         line["reason"] = reason
     line["timestamp"] = datetime.now(UTC).isoformat()

@@ -11,6 +11,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from prometheus_client import Counter
 
+from chassis import tracing
 from chassis.errors import InvalidArgument, Reason
 from services.profiles import segment
 from services.profiles.domain.clock import moment_of
@@ -180,8 +181,10 @@ class Ingest:
 
 def _sealed(tenant: Tenant, drafts: Sequence[Draft], ciphers: dict[UUID, AESGCM]) -> list[Entry]:
     entries: list[Entry] = []
+    traceparent = tracing.recorded()
     for draft in drafts:
         event = draft.event
+        event.traceparent = traceparent
         if draft.personal and draft.node_id is not None:
             event.sealed = seal(ciphers[draft.node_id], draft.personal, tenant.keys.of_event(event.event_id))
         entries.append(Entry(event.event_id, draft.node_id, draft.received, event.SerializeToString()))

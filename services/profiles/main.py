@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
+from prometheus_client import Gauge
 from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import add_ProfilesServicer_to_server
 
@@ -37,6 +38,10 @@ from services.profiles.vault import Vault, read_master_key
 CONSUMER = "profiles"
 KEPT_REJECTIONS = 10_000
 _MAINTENANCE_S = 3_600
+_MEASURE_S = 30
+
+SIZE = Gauge("rapport_profiles_database_bytes", "Size of the database, without the write-ahead log.")
+CAPACITY = Gauge("rapport_profiles_database_capacity_bytes", "Size of the volume under PostgreSQL; 0: not known.")
 
 
 def parts(database: Database, vault: Vault, archive: Archive) -> Parts:
@@ -74,6 +79,8 @@ async def assemble(settings: Settings, host: Host) -> None:
     reader = Reader(database, Cursor("profiles", CONSUMER))
     host.background("project", lambda: reader.follow(assembled.projector.handle))
     host.background("freshness", lambda: assembled.projector.keep_freshness(assembled.freshness))
+    CAPACITY.set(settings.database_capacity_bytes)
+    host.background("size", lambda: measure(TenantStore(database)))
     host.background("maintenance", lambda: maintain(TenantStore(database), assembled.events))
 
 
@@ -115,6 +122,17 @@ async def maintain(store: TenantStore, events: EventStore) -> None:
             await asyncio.sleep(5)
             continue
         await asyncio.sleep(_MAINTENANCE_S)
+
+
+async def measure(store: TenantStore) -> None:
+    """Runs for ever: how big the database is."""
+    while True:
+        try:
+            SIZE.set(await store.database_bytes())
+        except Unavailable:
+            await asyncio.sleep(5)
+            continue
+        await asyncio.sleep(_MEASURE_S)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import prometheus_client
 from google.protobuf.message import DecodeError
 from rapport.profiles.v1 import event_pb2
 
-from chassis import telemetry
+from chassis import telemetry, tracing
 from chassis.errors import Unavailable
 from chassis.log import Position, Record
 from services.profiles.domain.clock import moment_of
@@ -180,6 +180,7 @@ def _facts(tenant: Tenant, found: Sequence[Merge]) -> list[Entry]:
             node_id=str(merge.from_id),
             properties=dumps({"from": str(merge.from_id), "into": str(merge.into_id), "since": since}),
             source=SOURCE,
+            traceparent=tracing.recorded(),
         )
         entries.append(Entry(event.event_id, merge.from_id, moment_of(received_us), event.SerializeToString()))
     return entries

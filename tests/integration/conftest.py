@@ -14,6 +14,7 @@ from chassis import context, rpc
 from chassis.db import Database, connect
 from chassis.migrate import SERVICES, migrate
 from infra.postgres import Temporary, temporary
+from tests.integration.collector import Collector, collecting
 
 Serve = Callable[..., Awaitable[str]]
 
@@ -80,3 +81,10 @@ async def stub() -> AsyncIterator[Callable[..., Any]]:
             return cls(channel)
 
         yield open_stub
+
+
+@pytest_asyncio.fixture
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    """Traces are on, and it receives them."""
+    async with collecting(monkeypatch) as collector:
+        yield collector

@@ -4,7 +4,7 @@ A route says what it needs with `@needs(Scope.READ)`; one that says nothing cann
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -126,7 +126,7 @@ async def _admit(request: Request, needed: Scope, headers: list[tuple[bytes, byt
     keyring: Keyring = request.app.state.keyring
     found = await keyring.caller_of(request.headers.get("authorization"))
     request.state.caller = found
-    context.enter(context.Call(found.tenant, context.current().request_id, found.key.key_id))
+    context.enter(replace(context.current(), tenant=found.tenant, actor=found.key.key_id))
     allowance = keyring.take(found)
     headers += _rate_headers(allowance)
     refuse_haste(allowance)

@@ -52,6 +52,11 @@ class TenantStore:
         async with self._database.connection() as connection:
             return {row["name"]: row["setting"] for row in await connection.fetch(_DURABILITY)}
 
+    async def database_bytes(self) -> int:
+        """Tables and indexes of all services; the write-ahead log comes on top."""
+        async with self._database.connection() as connection:
+            return await connection.fetchval("SELECT pg_database_size(current_database())")
+
     async def ensure_partitions(self) -> int:
         """Makes the partitions of the log for the months to come; returns how many were missing."""
         async with self._database.transaction() as connection:

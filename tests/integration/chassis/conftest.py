@@ -1,10 +1,12 @@
-"""A place for servers that are closed at the end."""
+"""What a test of the chassis stands on; closed at the end."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest_asyncio
 
+from infra.postgres import Temporary
+from tests.integration.chassis.logs import World, new_world
 from tests.integration.chassis.servers import Place
 
 
@@ -12,3 +14,9 @@ from tests.integration.chassis.servers import Place
 async def place() -> AsyncIterator[Place]:
     async with AsyncExitStack() as stack:
         yield Place(stack)
+
+
+@pytest_asyncio.fixture
+async def world(platform_database: Temporary) -> AsyncIterator[World]:
+    async with new_world(platform_database) as world:
+        yield world

@@ -39,6 +39,7 @@ class Event(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
     TRAITS_DIGEST_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
     """Keyed hash of (tenant, message id), 16 bytes: a repeat has the same."""
     type: _builtins.str
@@ -63,6 +64,8 @@ class Event(_message.Message):
     """Keyed hash of the traits in `sealed` (identify), 16 bytes: the same traits of the same person have the same. Empty where
     there are none.
     """
+    traceparent: _builtins.str
+    """As in rapport.log.v1.Traced."""
     @_builtins.property
     def linked_node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Pseudonymous ids of the other identifiers that it names: the same person from `known_us` on."""
@@ -83,10 +86,11 @@ class Event(_message.Message):
         channel: _builtins.str = ...,
         sealed: _builtins.bytes = ...,
         traits_digest: _builtins.bytes = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "event_id", b"event_id", "known_us", b"known_us", "linked_node_ids", b"linked_node_ids", "name", b"name", "node_id", b"node_id", "properties", b"properties", "received_us", b"received_us", "sealed", b"sealed", "source", b"source", "traits_digest", b"traits_digest", "ts_us", b"ts_us", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "event_id", b"event_id", "known_us", b"known_us", "linked_node_ids", b"linked_node_ids", "name", b"name", "node_id", b"node_id", "properties", b"properties", "received_us", b"received_us", "sealed", b"sealed", "source", b"source", "traceparent", b"traceparent", "traits_digest", b"traits_digest", "ts_us", b"ts_us", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
