@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from demo.journey.facts import Facts
+from infra.failure import Refusal
 
 # Raised when a step's meaning changes, so that an older record is not taken for its result.
 FORMAT = 1
@@ -23,6 +24,8 @@ class Record:
     values: dict[str, Any] = field(default_factory=dict[str, Any])
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     phases: list[str] = field(default_factory=list[str])
+    # Of the simulated shop (customers, seed); empty of a file.
+    shop: list[int] = field(default_factory=list[int])
 
     def put(self, **figures: Any) -> None:
         """Figures by key, with a double underscore for the dot: `put(rows__in=5)` is "rows.in"."""
@@ -36,22 +39,30 @@ class Record:
         """Marks a phase as done and saves everything."""
         self.phases.append(phase)
         self.values[f"seconds.{phase}"] = round(seconds, 2)
-        write_json(
-            self.path, {"fingerprint": self.fingerprint, "values": self.values, "notes": self.notes, "phases": self.phases}
-        )
+        saved = {"fingerprint": self.fingerprint, "values": self.values, "notes": self.notes, "phases": self.phases}
+        write_json(self.path, saved | {"shop": self.shop})
 
 
 def open_record(facts: Facts, tenant: str) -> Record:
-    """The record of this source in this state folder; a fresh one where the source has changed."""
+    """The record of this source in this state folder; a fresh one where the source has changed.
+
+    Raises Refusal for a second simulated shop: the customers of both would be in one tenant, and no sum would hold.
+    """
     path = facts.root / "journeys" / f"{tenant}.json"
-    fresh = Record(path, fingerprint_of(facts))
+    shop = [] if facts.data else [facts.customers, facts.seed]
+    fresh = Record(path, fingerprint_of(facts), shop=shop)
     try:
         saved = msgspec.json.decode(path.read_bytes())
     except (FileNotFoundError, msgspec.DecodeError):
         return fresh
+    if (there := saved.get("shop")) and there != shop:
+        raise Refusal(
+            f"The state folder {facts.root} holds the simulated shop of CUSTOMERS={there[0]} SEED={there[1]}: "
+            "choose another with STATE=."
+        )
     if saved.get("fingerprint") != fresh.fingerprint:
         return fresh
-    return Record(path, fresh.fingerprint, saved["values"], saved["notes"], saved["phases"])
+    return Record(path, fresh.fingerprint, saved["values"], saved["notes"], saved["phases"], shop)
 
 
 def fingerprint_of(facts: Facts) -> str:

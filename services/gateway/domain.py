@@ -11,7 +11,7 @@ from typing import Final
 
 from chassis.errors import Conflict, Denied, InvalidArgument, Reason, Unauthenticated
 
-TENANT_PATTERN: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+TENANT_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 IDEMPOTENCY_KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,255}")
 # A request under an Idempotency-Key that has not been answered for so long died with its process.
 ABANDONED_AFTER: Final = timedelta(minutes=1)
@@ -105,9 +105,7 @@ def require(scopes: Set[Scope], needed: Scope) -> None:
 def check_tenant(name: str) -> str:
     """The name itself. Raises InvalidArgument where it is none: it goes into paths, logs and metrics."""
     if not TENANT_PATTERN.fullmatch(name):
-        raise InvalidArgument(
-            "a tenant's name is 1 to 63 lower-case letters, digits, - and _, a letter first", field="tenant_id"
-        )
+        raise InvalidArgument("a tenant's name is 1 to 40 lower-case letters, digits and -, a letter first", field="tenant_id")
     return name
 
 

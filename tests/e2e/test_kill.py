@@ -101,6 +101,7 @@ def test_every_accepted_event_is_there_exactly_once_whatever_was_killed(platform
             pid = platform.pid(victim)
             os.kill(pid, signal.SIGKILL)
             wait_for_return(platform, victim, pid)
+            wait_for_progress(senders)
     finally:
         for sender in senders:
             sender.ending.set()

@@ -16,6 +16,9 @@ from services.gateway.wire import Answer, Asked, Cursor, Limit, Name, Page, Path
 
 routes = router("Segments")
 
+NewKey = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="Lower-case letters, digits and _; a letter first.")
+]
 Key = Annotated[Slug, Path(description="The segment's key.", examples=["high_value"])]
 
 
@@ -43,7 +46,7 @@ class Segments(Answer):
 class SegmentDraft(Asked):
     """A segment to make."""
 
-    key: Slug = Field(examples=["regulars"])
+    key: NewKey = Field(examples=["regulars"])
     name: Name = Field(examples=["Regulars"])
     description: Text = ""
     condition: Condition

@@ -77,12 +77,12 @@ def test_a_missing_scope_is_named() -> None:
         require(KEY.scopes, Scope.MANAGE)
 
 
-@pytest.mark.parametrize("name", ["demo", "a", "shop-2_eu", "a" * 63])
+@pytest.mark.parametrize("name", ["demo", "a", "shop-2-eu", "a" * 40])
 def test_a_tenants_name_is_a_plain_word(name: str) -> None:
     assert check_tenant(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "A", "2shop", "a b", "a/b", "é", "a" * 64, "a\n"])
+@pytest.mark.parametrize("name", ["", "A", "2shop", "a b", "a/b", "é", "a" * 41, "shop_2", "a\n"])
 def test_any_other_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument):
         check_tenant(name)
