@@ -1,6 +1,6 @@
 # Each target installs what it needs first: Python 3.11 with venv is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt protos locks docs install-run install-dev
+.PHONY: help run test check bench fmt protos locks docs images install-run install-dev
 BIN := .venv/bin
 CODE := chassis services ml infra demo cli tests
 
@@ -30,6 +30,8 @@ check: install-dev ## format, lint, types, borders, generated code and docs, siz
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && infra/protos.sh "$$fresh/gen" && \
 	diff -r -x __pycache__ protos/gen "$$fresh/gen" || { echo "protos/gen differs from protos/rapport: run make protos" >&2; exit 1; }
 	@[ ! -f infra/docs.py ] || $(BIN)/python -m infra.docs --check
+	$(BIN)/python -m infra.dashboards --check
+	$(BIN)/python -m infra.alerts
 
 bench: install-dev ## ours, the peer and the limit, side by side
 	@for file in tests/bench/bench_*.py; do \
@@ -43,11 +45,15 @@ fmt: install-dev ## format the code
 protos: install-dev ## generate protos/gen from protos/rapport
 	infra/protos.sh
 
-docs: install-dev ## write docs/SETTINGS.md and docs/ERRORS.md from the code
+docs: install-dev ## write docs/SETTINGS.md, docs/ERRORS.md and the dashboards from the code
 	$(BIN)/python -m infra.docs
+	$(BIN)/python -m infra.dashboards
 
 locks: install-dev ## compile locks/ from pyproject.toml; UPGRADE=1 takes newer versions
 	infra/lock.sh
+
+images: ## container images of the services and jobs, and their sizes; TAG=dev REGISTRY= ONLY="gateway profiles"
+	infra/images.sh $(ONLY)
 
 install-run:
 	@infra/venv.sh run

@@ -13,8 +13,8 @@ from infra.ports import HOST
 NICENESS = 5
 
 
-def command(port: int) -> list[str]:
-    options = ["--host", HOST, "--port", str(port), "--workers", "1", "--no-access-log", "--interface", "wsgi"]
+def command(port: int, *, host: str = HOST) -> list[str]:
+    options = ["--host", host, "--port", str(port), "--workers", "1", "--no-access-log", "--interface", "wsgi"]
     return [sys.executable, "-m", "uvicorn", *options, "mlflow.server:app"]
 
 

@@ -1,8 +1,12 @@
 """Roles, database, schemas and grants. Everything is idempotent: it runs at every start.
 
 `rapport_owner` owns the tables and migrates them; each service connects as `rapport_<service>`, which owns nothing.
+`python -m infra.roles` gives the rights where others made roles and database: RAPPORT_MIGRATE_URL is the owner's database URL.
 """
 
+import asyncio
+import os
+import sys
 from collections.abc import Mapping
 
 import asyncpg
@@ -10,6 +14,7 @@ import asyncpg
 DATABASE = "rapport"
 OWNER = "rapport_owner"
 SERVICES = ("gateway", "profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation")
+PATIENCE_S = 20.0
 ROLES = (OWNER, *(f"rapport_{service}" for service in SERVICES))
 
 
@@ -18,10 +23,7 @@ def role_of(service: str) -> str:
 
 
 async def create_roles(admin_dsn: str, passwords: Mapping[str, str], *, database: str = DATABASE) -> None:
-    """`admin_dsn` is a superuser's, of any database; `passwords` has one for each of ROLES.
-
-    What `rapport_owner` creates later is granted by default privileges, so a migration needs no grants of its own.
-    """
+    """Roles and database. `admin_dsn` is a superuser's, of any database; `passwords` has one for each of ROLES."""
     connection = await asyncpg.connect(admin_dsn, ssl=False)
     try:
         await connection.execute(await _roles_script(connection, passwords))
@@ -29,9 +31,19 @@ async def create_roles(admin_dsn: str, passwords: Mapping[str, str], *, database
             await connection.execute(f'CREATE DATABASE "{database}" OWNER {OWNER}')
     finally:
         await connection.close()
-    connection = await asyncpg.connect(admin_dsn, database=database, ssl=False)
+
+
+async def grant(owner_dsn: str) -> None:
+    """Schemas and rights, as `rapport_owner`, which must own the database.
+
+    What it creates later is granted by default privileges, so a migration needs no grants of its own.
+    """
+    connection = await _connect(owner_dsn)
     try:
-        await connection.execute(_grants_script(database))
+        async with connection.transaction():
+            # Two at once would change the same rows of the catalogue, which PostgreSQL refuses.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('grant'))")
+            await connection.execute(_grants_script(await connection.fetchval("SELECT current_database()")))
     finally:
         await connection.close()
 
@@ -64,9 +76,36 @@ def _grants_script(database: str) -> str:
     return "\n".join(lines)
 
 
+async def _connect(dsn: str) -> asyncpg.Connection:
+    """Waits for a database that is starting, and for a network that does not know this pod yet."""
+    end = asyncio.get_running_loop().time() + PATIENCE_S
+    while True:
+        try:
+            return await asyncpg.connect(dsn, timeout=5)
+        except (OSError, asyncpg.CannotConnectNowError):
+            if asyncio.get_running_loop().time() > end:
+                raise
+            await asyncio.sleep(0.5)
+
+
 def _tables(schema: str, *, readers: str, rights: str) -> list[str]:
     later = f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA {schema}"
     lines = [f"GRANT USAGE ON SCHEMA {schema} TO {readers};", f"{later} GRANT {rights} ON TABLES TO {readers};"]
     if "INSERT" in rights:
         lines.append(f"{later} GRANT USAGE, SELECT ON SEQUENCES TO {readers};")
     return lines
+
+
+def main() -> None:
+    """Entry point of the job that comes before the migrations."""
+    url = os.environ.get("RAPPORT_MIGRATE_URL")
+    if not url:
+        sys.exit("RAPPORT_MIGRATE_URL is not set: it is postgresql://rapport_owner:PASSWORD@HOST:PORT/rapport.")
+    try:
+        asyncio.run(grant(url))
+    except (OSError, asyncpg.PostgresError) as error:
+        sys.exit(f"The rights can't be granted: {str(error) or 'no answer'}")
+
+
+if __name__ == "__main__":
+    main()

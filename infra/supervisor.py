@@ -20,7 +20,7 @@ from infra.migrations import bring_up_to_date
 from infra.placement import settle
 from infra.ports import HOST, refuse_taken
 from infra.readiness import grpc_serving, http_ok, postgres_ready
-from infra.roles import DATABASE, OWNER, ROLES, SERVICES, create_roles, role_of
+from infra.roles import DATABASE, OWNER, ROLES, SERVICES, create_roles, grant, role_of
 from infra.state import State
 from infra.topology import CANDIDATE, GATEWAY, STAGES, Ports, Surroundings
 
@@ -175,6 +175,7 @@ class Platform:
             await create_roles(cluster.admin_dsn, {role: self.state.secret(role) for role in ROLES})
         except asyncpg.InvalidPasswordError:
             raise Refusal(f"The database in {place.home} has another password than {self.state.secrets} holds.") from None
+        await grant(self.dsn(OWNER))
         self._says("Migrating the database")
         log = self._log("migrate")
         await bring_up_to_date(self.admin_dsn, self.dsn(OWNER), log=log, environment=_python_environment())

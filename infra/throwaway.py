@@ -19,7 +19,7 @@ from infra.cluster import IMMEDIATE_SHUTDOWN, Cluster, wheel_binaries
 from infra.failure import Refusal
 from infra.ports import free_port
 from infra.processes import spawn
-from infra.roles import DATABASE, ROLES, create_roles
+from infra.roles import DATABASE, OWNER, ROLES, create_roles, grant
 
 PREFIX = "rapport-postgres-"
 START_TIMEOUT_S = 60
@@ -55,7 +55,9 @@ def temporary() -> Iterator[Temporary]:
             passwords = {role: secrets.token_hex(16) for role in ROLES}
             _wait_ready(cluster, server)
             _run_aside(create_roles(cluster.admin_dsn, passwords))
-            yield Temporary(cluster, passwords)
+            made = Temporary(cluster, passwords)
+            _run_aside(grant(made.dsn(OWNER)))
+            yield made
         finally:
             server.send_signal(IMMEDIATE_SHUTDOWN)
             server.wait(timeout=10)
