@@ -1,7 +1,7 @@
 """`rapport train | evaluate | promote | rollback | models`: what ML engineers do, through the gateway's API.
 
-The key comes from RAPPORT_KEY, else from the state folder's demonstration tenant; the gateway's address from RAPPORT_URL,
-MLflow's from MLFLOW_TRACKING_URI, else both are this machine's.
+The key comes from RAPPORT_KEY, else from the state folder's demonstration tenant; the address of the gateway from
+RAPPORT_GATEWAY_URL, of MLflow from MLFLOW_TRACKING_URI, else both are on this machine.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Outcome = TypeVar("Outcome")
 
 MODELS: Final = ("churn",)
 KEY_VARIABLE: Final = "RAPPORT_KEY"
-URL_VARIABLE: Final = "RAPPORT_URL"
+URL_VARIABLE: Final = "RAPPORT_GATEWAY_URL"
 BATCH: Final = 1000
 # How long evaluation may take to see scores that were just recorded.
 PATIENCE_S: Final = 120.0

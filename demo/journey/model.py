@@ -8,6 +8,8 @@ from chassis.errors import Error
 from demo.client import ClientError
 from demo.journey.traveller import MODEL, Traveller
 
+# So many in a row come from every replica: each follows a promotion in its own time.
+ANSWERS: Final = 10
 # Why evaluation may refuse a version; the journey then goes on without a champion.
 REFUSALS: Final = frozenset({"NOT_EVALUATED", "LOSES_TO_BASELINE"})
 
@@ -90,16 +92,21 @@ async def promote(traveller: Traveller) -> None:
             return
 
         async def ask() -> dict[str, Any] | None:
-            try:
-                serving = await traveller.client.call("GET", f"/v1/models/{MODEL}/serving")
-            except ClientError as error:
-                if error.status != 404:
-                    raise
-                return None
-            return serving if serving["version"] == version else None
+            answers = [await _serving(traveller) for _ in range(ANSWERS)]
+            return answers[-1] if all(each and each["version"] == version for each in answers) else None
 
         serving = await traveller.until("scoring to serve the promoted version", ask)
         record.put(churn__alias=serving["alias"], churn__served_digest=serving["digest"])
+
+
+async def _serving(traveller: Traveller) -> dict[str, Any] | None:
+    """What the replica that is asked serves; None before the first promotion."""
+    try:
+        return await traveller.client.call("GET", f"/v1/models/{MODEL}/serving")
+    except ClientError as error:
+        if error.status != 404:
+            raise
+        return None
 
 
 async def score(traveller: Traveller) -> None:

@@ -31,9 +31,9 @@ async def travel(facts: Facts, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     source = _source(facts)
     tenant = source.kind
-    keys = await ensure_demo(
-        facts.gateway_database_url, facts.profiles_target, facts.root / "secrets" / f"{tenant}.json", tenant=tenant
-    )
+    secrets = facts.root / "secrets"
+    secrets.mkdir(mode=0o700, exist_ok=True)
+    keys = await ensure_demo(facts.gateway_database_url, facts.profiles_target, secrets / f"{tenant}.json", tenant=tenant)
     record = open_record(facts, tenant)
     recognised = bool(record.phases)
     async with connect(facts.gateway_url, keys.private_key) as client:

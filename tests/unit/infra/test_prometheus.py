@@ -16,6 +16,11 @@ def test_every_service_is_a_job_and_the_candidate_a_target_of_its_service(tmp_pa
     assert told["global"]["scrape_interval"] == "5s"
 
 
+def test_it_judges_by_the_rules_of_the_cluster(tmp_path: Path) -> None:
+    [pattern] = json.loads(write_configuration(tmp_path, Ports(8080)).read_text())["rule_files"]
+    assert {path.stem for path in Path(pattern).parent.glob("*.yaml")} >= {"availability", "database", "log", "recording"}
+
+
 def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
     assert "--web.listen-address=127.0.0.1:8102" in command(Prometheus(Path("/p"), None), tmp_path, 8102)
 
