@@ -124,6 +124,22 @@ class Distribution:
     newest: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How many latest scores were made within a day, two days, seven, earlier; each is counted once."""
+
+    day: int
+    two_days: int
+    week: int
+    older: int
+
+    def shares(self) -> Mapping[str, float]:
+        """Zeros where there are no scores: nothing is stale."""
+        total = self.day + self.two_days + self.week + self.older
+        counts = {"1d": self.day, "2d": self.two_days, "7d": self.week, "older": self.older}
+        return {age: count / total if total else 0.0 for age, count in counts.items()}
+
+
 @dataclass(slots=True)
 class Changes:
     """What one batch of the log says of one tenant."""

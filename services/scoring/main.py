@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from prometheus_client import Gauge
 from pydantic import Field
 from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 
 _FIRST_LOOK_S: Final = 10.0
+_MEASURE_S: Final = 60.0
+
+AGES: Final = Gauge(
+    "rapport_scoring_latest_scores_ratio", "Share of the latest scores by the time since they were made.", ["age"]
+)
 
 
 class Settings(ServiceSettings):
@@ -57,6 +63,19 @@ async def assemble(settings: Settings, host: Host) -> None:
     host.background("project", lambda: Reader(database, cursor).follow(Projector(store, models.promoted).handle))
     host.background("outbox", lambda: outbox.send(database, profiles.append_in_company))
     host.background("models", models.follow)
+    host.background("ages", lambda: measure(store))
+
+
+async def measure(store: ScoreStore) -> None:
+    """Runs for ever: how old the latest scores are."""
+    while True:
+        try:
+            for age, share in (await store.ages()).shares().items():
+                AGES.labels(age).set(share)
+        except Unavailable:
+            await asyncio.sleep(5)
+            continue
+        await asyncio.sleep(_MEASURE_S)
 
 
 async def _first_look(models: Models) -> None:

@@ -11,7 +11,7 @@ from chassis.db import Connection, Database
 from chassis.errors import NotFound
 from chassis.log import Cursor, Position
 from chassis.outbox import Outbox
-from services.scoring.domain import Champion, Changes, Distribution, Score, final_profiles
+from services.scoring.domain import Ages, Champion, Changes, Distribution, Score, final_profiles
 
 _CHAMPIONS: Final = """
 SELECT tenant_id, model, registered_name, version, digest, feature_digest, promoted_at, recorded_at FROM scoring.champions
@@ -31,12 +31,13 @@ WHERE (excluded.promoted_at, excluded.recorded_at) >= (known.promoted_at, known.
 _MERGE: Final = """
 WITH moved AS (
     DELETE FROM scoring.scores USING unnest($2::uuid[], $3::uuid[]) AS said (gone, kept)
-    WHERE tenant_id = $1 AND profile_id = said.gone RETURNING model, kept, version, probability, as_of, body
+    WHERE tenant_id = $1 AND profile_id = said.gone RETURNING model, kept, version, probability, as_of, body, scored_at
 )
 INSERT INTO scoring.scores AS known
 SELECT DISTINCT ON (model, kept) $1, * FROM moved ORDER BY model, kept, as_of DESC
 ON CONFLICT (tenant_id, model, profile_id) DO UPDATE SET
-    version = excluded.version, probability = excluded.probability, as_of = excluded.as_of, body = excluded.body
+    version = excluded.version, probability = excluded.probability, as_of = excluded.as_of, body = excluded.body,
+    scored_at = excluded.scored_at
 WHERE excluded.as_of > known.as_of
 """
 
@@ -49,10 +50,28 @@ WHERE known.tenant_id = $1 AND known.model = $2
 
 _RECORD: Final = """
 INSERT INTO scoring.scores AS known
-SELECT $1, $2, * FROM unnest($3::uuid[], $4::text[], $5::float8[], $6::timestamptz[], $7::bytea[])
+SELECT $1, $2, *, now() FROM unnest($3::uuid[], $4::text[], $5::float8[], $6::timestamptz[], $7::bytea[])
 ON CONFLICT (tenant_id, model, profile_id) DO UPDATE SET
-    version = excluded.version, probability = excluded.probability, as_of = excluded.as_of, body = excluded.body
+    version = excluded.version, probability = excluded.probability, as_of = excluded.as_of, body = excluded.body,
+    scored_at = excluded.scored_at
 WHERE excluded.as_of >= known.as_of
+"""
+
+# A score that came out the same is as fresh as a new one. Once an hour is enough to know it by.
+_TOUCH: Final = """
+UPDATE scoring.scores SET scored_at = now()
+WHERE tenant_id = $1 AND model = $2 AND profile_id = ANY($3::uuid[]) AND scored_at < now() - interval '1 hour'
+"""
+
+# Of a big table some pages do for a share: it is asked every minute.
+_AGES: Final = """
+SELECT count(*) FILTER (WHERE age < interval '1 day') AS day, count(*) FILTER (WHERE age < interval '2 days') AS two_days,
+    count(*) FILTER (WHERE age < interval '7 days') AS week, count(*) AS total
+FROM (
+    SELECT now() - scored_at AS age FROM scoring.scores TABLESAMPLE SYSTEM (
+        (SELECT LEAST(100, 100 * 20000 / GREATEST(reltuples, 1)) FROM pg_class WHERE oid = 'scoring.scores'::regclass)
+    )
+) AS sampled
 """
 
 _LATEST: Final = "SELECT body FROM scoring.scores WHERE tenant_id = $1 AND model = $2 AND profile_id = $3"
@@ -92,6 +111,8 @@ class ScoreStore:
         keys = _columns((each.profile_id, each.score.version, each.score.probability, each.score.as_of) for each in rows)
         async with self._database.connection() as connection:
             known = {row[0] for row in await connection.fetch(_RECORDED, tenant_id, model, *keys)}
+            if known:
+                await connection.execute(_TOUCH, tenant_id, model, sorted(known))
             # In one order everywhere: two batches with the same profiles wait for each other instead of dying of a deadlock.
             new = sorted((each for each in rows if each.profile_id not in known), key=lambda each: each.profile_id)
             if not new:
@@ -135,6 +156,13 @@ class ScoreStore:
             mean_probability=total / profile_count if profile_count else 0.0,
             newest=max((row["newest"] for row in rows), default=None),
         )
+
+    async def ages(self) -> Ages:
+        """How old the latest scores of all tenants are, by the wall's clock."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_AGES)
+        day, two_days, week, total = row or (0, 0, 0, 0)
+        return Ages(day, two_days - day, week - two_days, total - week)
 
     async def champions(self) -> dict[tuple[str, str], Champion]:
         """Of every tenant, by (tenant, model)."""
