@@ -1,11 +1,11 @@
 # Each target installs what it needs first: Python 3.11 with venv is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt protos locks docs images install-run install-dev
+.PHONY: help run test check bench fmt protos locks docs images cluster test-cluster install-run install-dev
 BIN := .venv/bin
 CODE := chassis services ml infra demo cli tests
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install-run ## the platform, a journey through it, a report; DATA=<file> MAPPING=<file> ONCE=1 STATE=.rapport PORT=8080 CUSTOMERS=2000 SEED=1
 	@set -- run; \
@@ -54,6 +54,13 @@ locks: install-dev ## compile locks/ from pyproject.toml; UPGRADE=1 takes newer 
 
 images: ## container images of the services and jobs, and their sizes; TAG=dev REGISTRY= ONLY="gateway profiles"
 	infra/images.sh $(ONLY)
+
+cluster: ## a Kubernetes on this machine for tests, with this release and the one before on it; as root, on Debian 12
+	@CLUSTER=../shared/cluster infra/node.sh
+
+test-cluster: install-dev ## Rapport on the cluster that KUBECONFIG names: installed, operated, broken; FULL=1 all of it; ARGS= goes to pytest
+	@[ ! -d build/previous/charts ] || export RAPPORT_PREVIOUS_TAG=previous RAPPORT_PREVIOUS_CHART=build/previous/charts/rapport; \
+	$(BIN)/python -m pytest -s tests/cluster $(ARGS)
 
 install-run:
 	@infra/venv.sh run

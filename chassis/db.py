@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -79,5 +80,7 @@ async def connect(url: str, *, connections: int = 8, service: str = "rapport", p
             return Database(pool)
         except (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError, TimeoutError):
             if asyncio.get_running_loop().time() > end:
-                raise Unavailable("the database does not answer", reason=Reason.DATABASE_UNAVAILABLE) from None
+                where = urlsplit(url)
+                message = f"the database at {where.hostname}:{where.port or 5432} does not answer"
+                raise Unavailable(message, reason=Reason.DATABASE_UNAVAILABLE) from None
             await asyncio.sleep(0.2)

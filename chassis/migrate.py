@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 SERVICES = ("profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation", "gateway")
@@ -58,7 +59,11 @@ def main() -> None:
         sys.exit(
             "RAPPORT_MIGRATE_URL is not set: it names the database as the tables' owner, postgresql://rapport_owner:...@host:port/rapport"
         )
-    migrate(url, tuple(sys.argv[1:]) or SERVICES)
+    try:
+        migrate(url, tuple(sys.argv[1:]) or SERVICES)
+    except (OSError, DBAPIError) as error:
+        said = str(getattr(error, "orig", None) or error).splitlines() or ["no answer"]
+        sys.exit(f"The migration failed, and nothing of it stands: {said[0].split('>: ')[-1]}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from prometheus_client import start_http_server
 
 from chassis import rpc, telemetry, tracing
 from chassis.db import Database, connect
+from chassis.errors import Error
 from chassis.settings import ServiceSettings
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -74,8 +76,17 @@ class Host:
 
 def run(service: str, settings: SettingsT, assemble: Callable[[SettingsT, Host], Awaitable[None]]) -> None:
     """Runs a gRPC service until SIGTERM or SIGINT. `assemble` adds servicers and background tasks to the host."""
+    carry_out(service, settings, _serve(service, settings, assemble))
+
+
+def carry_out(service: str, settings: ServiceSettings, work: Coroutine[Any, Any, None]) -> None:
+    """Runs a process's work to its end. What it cannot start without is one line of the log, and exit code 2."""
     telemetry.configure_logs(service, settings.log_level)
-    uvloop.run(_serve(service, settings, assemble))
+    try:
+        uvloop.run(work)
+    except Error as error:
+        telemetry.logger().error("the process cannot go on", reason=error.reason.name, detail=error.message)
+        sys.exit(2)
 
 
 async def _serve(service: str, settings: SettingsT, assemble: Callable[[SettingsT, Host], Awaitable[None]]) -> None:

@@ -17,7 +17,7 @@ class ServiceSettings(BaseSettings):
     database_connections: int = Field(default=8, ge=1, le=64, description="Most connections of this process to PostgreSQL.")
     listen: str = Field(default="127.0.0.1:0", description="Address and port for gRPC; port 0 takes a free one.")
     metrics_listen: str = Field(default="127.0.0.1:0", description="Address and port for Prometheus' /metrics.")
-    version: str = Field(default="0.1.0", description="Version shown in metrics; a rollout is judged by it.")
+    version: str = Field(default="0.2.0", description="Version shown in metrics; a rollout is judged by it.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error."
     )

@@ -7,12 +7,11 @@ from collections.abc import AsyncGenerator, Generator
 from datetime import UTC, datetime, timedelta
 
 import uvicorn
-import uvloop
 from fastapi import FastAPI
 from pydantic import Field
 
 from chassis import telemetry
-from chassis.process import Host, catch_signals, serve_metrics
+from chassis.process import Host, carry_out, catch_signals, serve_metrics
 from chassis.settings import ServiceSettings, prefix_of
 from services.gateway import api, clients
 from services.gateway.keyring import Keyring
@@ -113,8 +112,7 @@ async def serve(settings: Settings) -> None:
 def main() -> None:
     """Entry point."""
     settings = Settings()  # pyright: ignore[reportCallIssue]
-    telemetry.configure_logs("gateway", settings.log_level)
-    uvloop.run(serve(settings))
+    carry_out("gateway", settings, serve(settings))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ SWITCHES: Final = {
         ("archive.enabled=false",),
         ("networkPolicy.enabled=false",),
         ("recompute.enabled=false",),
+        ("rescore.enabled=false",),
         ("retention.enabled=false",),
         ("training.tenants={shop,other}",),
         ("journey.enabled=true",),

@@ -25,6 +25,9 @@ CALLS: Final[frozenset[Edge]] = frozenset(
         ("clients", "gateway", HTTP),
         ("migrate", "postgres", POSTGRES),
         *(("test", called, port) for called, port in (("gateway", HTTP), ("profiles", GRPC), ("postgres", POSTGRES))),
+        ("rescore", "profiles", GRPC),
+        ("rescore", "postgres", POSTGRES),
+        ("rescore", "mlflow", MLFLOW),
         ("recompute", "profiles", GRPC),
         ("recompute", "postgres", POSTGRES),
         ("retention", "postgres", POSTGRES),
@@ -74,7 +77,7 @@ def dependencies() -> list[Manifest]:
 
 
 def test_what_may_be_called_is_the_table(rapport: list[Manifest]) -> None:
-    ours = {*NOUNS, "migrate", "test", "recompute", "retention", "training", "journey"}
+    ours = {*NOUNS, "migrate", "test", "rescore", "recompute", "retention", "training", "journey"}
     allowed = set(rules(rapport, "egress"))
     assert {edge for edge in allowed if edge[1:] != DNS} == {edge for edge in CALLS if edge[0] in ours}
     assert {edge[0] for edge in allowed if edge[1:] == DNS} == ours

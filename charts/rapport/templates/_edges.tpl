@@ -45,6 +45,11 @@ Who calls whom: the network policies and the services' targets are made of this 
 - {from: feedback, to: collector, port: {{ .Values.outside.collector.port }}}
 - {from: evaluation, to: collector, port: {{ .Values.outside.collector.port }}}
 {{- end }}
+{{- if .Values.rescore.enabled }}
+- {from: rescore, to: profiles, port: 50051}
+- {from: rescore, to: postgres, port: 5432}
+- {from: rescore, to: mlflow, port: {{ .Values.outside.mlflow.port }}}
+{{- end }}
 {{- if .Values.recompute.enabled }}
 - {from: recompute, to: profiles, port: 50051}
 - {from: recompute, to: postgres, port: 5432}

@@ -10,6 +10,9 @@
 {{- else -}}
 {{- $_ := set $settings "LISTEN" "0.0.0.0:50051" -}}
 {{- end -}}
+{{- if eq $service "profiles" -}}
+{{- $_ := set $settings "DATABASE_CAPACITY_BYTES" ($root.Values.database.capacityBytes | int64 | toString) -}}
+{{- end -}}
 {{- $_ := set $settings "DATABASE_CONNECTIONS" (toString $spec.databaseConnections) -}}
 {{- $_ := set $settings "LOG_LEVEL" $root.Values.logLevel -}}
 {{- $_ := set $settings "UNREADY_S" (toString $root.Values.drain.unreadySeconds) -}}
