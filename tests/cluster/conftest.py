@@ -48,9 +48,10 @@ class Installed:
 
     def keys(self, tenant: str = TENANT) -> Keys:
         """Fresh ones."""
-        return Keys(self._key(tenant, "--kind", "write"), self._key(tenant, "--kind", "private"))
+        return Keys(self.key(tenant, "--kind", "write"), self.key(tenant, "--kind", "private"))
 
-    def _key(self, tenant: str, *words: str) -> str:
+    def key(self, tenant: str, *words: str) -> str:
+        """The text of a fresh one."""
         return self.kube.python(
             "deployment/gateway", "-m", "services.gateway.administer", "create-key", tenant, *words
         ).splitlines()[0]
