@@ -5,7 +5,7 @@
 set -eu
 services="gateway profiles segmentation scoring recommendation feedback evaluation migrate"
 others="training journey mlflow postgres prometheus"
-said=$("$CLUSTER/up" | tee /dev/stderr | sed -n 's/^.*ready: //p')
+said=$("$CLUSTER/up" 2>&1 | tee /dev/stderr | sed -n 's/^.*ready: //p')
 eval "$said"
 
 infra/images.sh

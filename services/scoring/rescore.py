@@ -1,6 +1,5 @@
 """`python -m services.scoring.rescore`: every tenant's customers scored anew by their champions, so that no score grows old."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -12,6 +11,7 @@ from chassis.db import Database, connect
 from chassis.errors import Error
 from chassis.log import Cursor
 from chassis.outbox import Outbox
+from chassis.process import carry_out
 from services.scoring.clients import ProfilesClient
 from services.scoring.main import Settings
 from services.scoring.models import Models
@@ -60,12 +60,14 @@ async def _customers(stub: ProfilesStub) -> AsyncIterator[list[str]]:
             return
 
 
+async def _main(settings: Settings) -> None:
+    telemetry.logger().info("customers scored anew", scores=await rescore(settings))
+
+
 def main() -> None:
     """Entry point."""
     settings = Settings()
-    telemetry.configure_logs("scoring", settings.log_level)
-    count = asyncio.run(rescore(settings))
-    telemetry.logger().info("customers scored anew", scores=count)
+    carry_out("scoring", settings, _main(settings))
 
 
 if __name__ == "__main__":

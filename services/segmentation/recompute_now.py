@@ -1,13 +1,12 @@
 """`python -m services.segmentation.recompute_now`: what the timer does when an interval is over, for all tenants at once."""
 
-import asyncio
-
 from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
 
 from chassis import rpc, telemetry
 from chassis.db import connect
 from chassis.outbox import Outbox
+from chassis.process import carry_out
 from services.segmentation.clients import ProfilesClient
 from services.segmentation.main import Settings
 from services.segmentation.recompute import Timer
@@ -29,12 +28,14 @@ async def recompute(settings: Settings) -> int:
         await database.close()
 
 
+async def _main(settings: Settings) -> None:
+    telemetry.logger().info("memberships recomputed", tenants=await recompute(settings))
+
+
 def main() -> None:
     """Entry point."""
     settings = Settings()
-    telemetry.configure_logs("segmentation", settings.log_level)
-    count = asyncio.run(recompute(settings))
-    telemetry.logger().info("memberships recomputed", tenants=count)
+    carry_out("segmentation", settings, _main(settings))
 
 
 if __name__ == "__main__":

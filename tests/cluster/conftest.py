@@ -1,8 +1,8 @@
 """Rapport on the cluster that KUBECONFIG names, in a namespace of its own, as its README says to install it.
 
 The images must be on the node, under the tag RAPPORT_IMAGE_TAG (dev). To see the upgrade from the release before, its images
-must be there under RAPPORT_PREVIOUS_TAG, and its chart in the folder RAPPORT_PREVIOUS_CHART. FULL=1 runs the long form, KEEP=1
-leaves everything up.
+must be there under RAPPORT_PREVIOUS_TAG, and its chart in the folder RAPPORT_PREVIOUS_CHART. FULL=1 runs the long form. To
+work on these tests: KEEP=1 leaves everything up, and REUSE=1 then takes it as it is.
 """
 
 import json
@@ -27,6 +27,7 @@ PREVIOUS_TAG = os.environ.get("RAPPORT_PREVIOUS_TAG", "")
 PREVIOUS_CHART = os.environ.get("RAPPORT_PREVIOUS_CHART", "")
 FULL = os.environ.get("FULL") == "1"
 KEEP = os.environ.get("KEEP") == "1"
+REUSE = os.environ.get("REUSE") == "1"
 PORT = 30080
 CUSTOMERS, SEED = 1000, 7
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
@@ -98,6 +99,9 @@ def _no_cluster() -> str:
 def installed() -> Iterator[Installed]:
     """Both charts, in an empty namespace that enforces `restricted`; the release before, where there is one to upgrade from."""
     kube = Kube(NAMESPACE)
+    if REUSE:
+        yield Installed(kube, 0.0)
+        return
     remove(NAMESPACE)
     run("kubectl", "create", "namespace", NAMESPACE)
     run("kubectl", "label", "namespace", NAMESPACE, RESTRICTED)
@@ -122,7 +126,8 @@ def remove(namespace: str) -> None:
 @pytest.fixture(scope="session")
 def report(installed: Installed) -> dict[str, Any]:
     """What the simulated shop found out on its way round the loop, as a Job in the cluster."""
-    installed.kube.job_of("journey", "journey-1")
+    if not REUSE:
+        installed.kube.job_of("journey", "journey-1")
     return json.loads(installed.kube.job_ended("journey-1", patience_s=900).splitlines()[-1])
 
 
@@ -135,6 +140,8 @@ def keys(installed: Installed, report: dict[str, Any]) -> Keys:
 @pytest.fixture(scope="session")
 def challenger(installed: Installed, keys: Keys) -> str:
     """A second version of its model, trained and judged before the traffic begins."""
+    if REUSE:
+        return "2"
     with installed.client(keys.private) as client:
         return train_another(installed.kube, client, TENANT, keys)
 
