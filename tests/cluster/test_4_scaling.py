@@ -10,6 +10,7 @@ from tests.cluster.loader import Keys, Load, why
 from tests.cluster.metrics import calls_of
 
 SHARE_WITHIN_S = 10.0
+LOW = "services.gateway.autoscaling.cpuPercent=60,services.scoring.autoscaling.cpuPercent=40"
 SCORES = "rapport_rpc_server_requests_total"
 
 
@@ -38,7 +39,7 @@ def test_load_raises_replicas_and_quiet_lowers_them_and_no_request_fails(
     installed: Installed, keys: Keys, refs: list[str]
 ) -> None:
     kube = installed.kube
-    installed.upgrade("--set", "autoscaling.enabled=true,services.gateway.autoscaling.cpuPercent=60")
+    installed.upgrade("--set", f"autoscaling.enabled=true,{LOW}")
 
     def replicas(service: str) -> int:
         return len(kube.ready_pods(service))

@@ -32,7 +32,8 @@ def edges_that_are_allowed(installed: Installed) -> set[tuple[str, str]]:
 
 def test_the_edges_that_are_allowed_are_those_that_are_used(installed: Installed, keys: Keys) -> None:
     with installed.client(keys.private) as client:  # the one edge that the shop's way does not lead over
-        client.patch("/v1/items/P001", json={"inCatalogue": True}).raise_for_status()
+        for in_catalogue in (False, True):
+            client.patch("/v1/items/P001", json={"inCatalogue": in_catalogue}).raise_for_status()
     until(
         "recommendation to tell the log",
         lambda: ("recommendation", "profiles") in used_edges(installed),
@@ -43,8 +44,8 @@ def test_the_edges_that_are_allowed_are_those_that_are_used(installed: Installed
 
 
 def used_edges(installed: Installed) -> set[tuple[str, str]]:
-    """(caller, called), as the callers count."""
-    calls = ask(installed.kube, "sum by (job, target) (rapport_rpc_client_requests_total) > 0")
+    """(caller, called), as the callers have counted, those that are gone included."""
+    calls = ask(installed.kube, "sum by (job, target) (last_over_time(rapport_rpc_client_requests_total[6h])) > 0")
     return {(call["job"], call["target"]) for call in calls if call["job"] in SERVICES and call["target"] in SERVICES}
 
 
@@ -74,7 +75,7 @@ def stranger(installed: Installed) -> str:
     ("host", "port"), [*((service, GRPC) for service in SERVICES[1:]), ("postgres", 5432), ("mlflow", 5000)]
 )
 def test_a_pod_that_no_edge_names_gets_through_to_nobody(installed: Installed, stranger: str, host: str, port: int) -> None:
-    with pytest.raises(AssertionError, match=r"timed out|TimeoutError|refused|unreachable|resolution|name"):
+    with pytest.raises(AssertionError, match=r"timed out|refused|No route to host"):
         installed.kube.python(stranger, "-c", PROBE.format(host=host, port=port))
 
 

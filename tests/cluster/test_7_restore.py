@@ -8,7 +8,8 @@ from tests.cluster.conftest import Installed
 
 DUMP = "pg_dump -U postgres -h 127.0.0.1 --format=custom --file=/tmp/rapport.dump rapport"
 RESTORE = (
-    "createdb -U postgres -h 127.0.0.1 restored && pg_restore -U postgres -h 127.0.0.1 --dbname=restored /tmp/rapport.dump"
+    "dropdb -U postgres -h 127.0.0.1 --if-exists restored && createdb -U postgres -h 127.0.0.1 restored && "
+    "pg_restore -U postgres -h 127.0.0.1 --dbname=restored /tmp/rapport.dump"
 )
 EVENTS = "SELECT count(*) || ' ' || md5(string_agg(md5(payload), '' ORDER BY xid, seq)) FROM log.events WHERE seq <= {last}"
 
@@ -31,6 +32,6 @@ def test_a_backup_is_restored_event_for_event(installed: Installed, challenger: 
     there, here = (ask(database, EVENTS.format(last=last)) for database in ("rapport", "restored"))
     assert there == here
     assert int(here.split()[0]) > 10_000
-    tables = "SELECT string_agg(schemaname || '.' || relname, ' ' ORDER BY 1) FROM pg_stat_user_tables"
+    tables = "SELECT string_agg(schemaname || '.' || relname, ' ' ORDER BY schemaname, relname) FROM pg_stat_user_tables"
     assert ask("restored", tables) == ask("rapport", tables)
     shell("dropdb -U postgres -h 127.0.0.1 restored; rm /tmp/rapport.dump")

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from demo.simulator import Shop
 from infra.alerts import rules_of
-from tests.cluster.conftest import TENANT, Installed
+from tests.cluster.conftest import CUSTOMERS, SEED, TENANT, Installed
 from tests.metrics import UNSEEN, Known, has_data, metrics_of, queries, some_of_everything
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,9 +23,8 @@ PATIENCE_S = 90
 def prometheus(installed: Installed, challenger: str) -> Iterator[httpx.Client]:
     """After some of everything."""
     with installed.client(installed.key(TENANT, "--kind", "private", "--scopes", *SCOPES)) as client:
-        profile = client.get("/v1/profiles", params={"limit": 1, "identified": "true"}).json()["data"][0]
-        ref = f"user_id:{next(each['value'] for each in profile['identities'] if each['namespace'] == 'user_id')}"
-        items = client.get(f"/v1/profiles/{profile['profileId']}/recommendations").json()["items"]
+        ref = f"user_id:{Shop(seed=SEED, customers=CUSTOMERS).people[0].user_id}"
+        items = client.get(f"/v1/profiles/{ref}/recommendations").json()["items"]
         survey = client.get("/v1/surveys").json()["data"][0]["surveyId"]
         experiment = client.get("/v1/experiments").json()["data"][0]["experimentId"]
         known = Known(ref, items[0]["itemId"], survey, experiment)
