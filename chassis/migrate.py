@@ -9,14 +9,16 @@ import os
 import sys
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+PATIENCE_S = 10.0
 SERVICES = ("profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation", "gateway")
 
 
@@ -28,11 +30,25 @@ def migrate(url: str, services: tuple[str, ...] = SERVICES) -> None:
 async def _migrate(url: str, services: tuple[str, ...]) -> None:
     engine = create_async_engine(url)
     try:
+        await _answered(engine)
         for service in services:
             async with engine.begin() as connection:
                 await connection.run_sync(_upgrade, service)
     finally:
         await engine.dispose()
+
+
+async def _answered(engine: AsyncEngine) -> None:
+    """Waits for a database that is starting, and for a network that does not know this pod yet."""
+    end = asyncio.get_running_loop().time() + PATIENCE_S
+    while True:
+        try:
+            async with engine.connect():
+                return
+        except OSError:
+            if asyncio.get_running_loop().time() > end:
+                raise
+            await asyncio.sleep(0.5)
 
 
 def _upgrade(connection: Connection, service: str) -> None:
@@ -63,7 +79,8 @@ def main() -> None:
         migrate(url, tuple(sys.argv[1:]) or SERVICES)
     except (OSError, DBAPIError) as error:
         said = str(getattr(error, "orig", None) or error).splitlines() or ["no answer"]
-        sys.exit(f"The migration failed, and nothing of it stands: {said[0].split('>: ')[-1]}")
+        where = f"{urlsplit(url).hostname}:{urlsplit(url).port or 5432}"
+        sys.exit(f"The migration failed, and nothing of it stands. The database at {where} says: {said[0].split('>: ')[-1]}")
 
 
 if __name__ == "__main__":

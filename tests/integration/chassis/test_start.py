@@ -39,5 +39,5 @@ def test_migrations_without_their_database_say_so_in_one_line() -> None:
     done = subprocess.run([sys.executable, "-m", "chassis.migrate"], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("The migration failed, and nothing of it stands: ")
+    assert line.startswith("The migration failed, and nothing of it stands. The database at 127.0.0.1:")
     assert "secret" not in line
