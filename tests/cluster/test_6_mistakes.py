@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.cluster.conftest import FULL, TAG, Installed, dependencies, rapport, remove
-from tests.cluster.kube import Kube, run, until
+from tests.cluster.kube import SERVICES, Kube, run, until
 from tests.cluster.loader import Keys
 
 QUICK = ("--set", "migration.deadlineSeconds=25,migration.retries=0", "--timeout", "90s")
@@ -127,8 +127,16 @@ def test_a_full_volume_is_said_by_the_database_and_answered_with_503() -> None:
     remove(kube.namespace)
     run("kubectl", "create", "namespace", kube.namespace)
     try:
-        kube.helm(*dependencies(), "--set", "postgres.storage=memory,postgres.size=160Mi", "--wait", "--timeout", "5m")
-        kube.helm(*rapport(), "--set", "gateway.nodePort=0,gateway.type=ClusterIP", "--wait", "--timeout", "5m")
+        kube.helm(
+            *dependencies(),
+            "--set",
+            "postgres.storage=memory,postgres.size=160Mi,postgres.resources.requests.cpu=20m",
+            "--wait",
+            "--timeout",
+            "5m",
+        )
+        small = ",".join(f"services.{name}.replicas=1,services.{name}.resources.requests.cpu=5m" for name in SERVICES)
+        kube.helm(*rapport(), "--set", f"gateway.nodePort=0,gateway.type=ClusterIP,{small}", "--wait", "--timeout", "5m")
         kube.ctl("exec", "postgres-0", "--", "sh", "-c", "head -c 200M /dev/zero > /var/lib/rapport/postgres/filler || true")
         administer = ("deployment/gateway", "-m", "services.gateway.administer")
         kube.python(*administer, "create-tenant", "full")
