@@ -136,7 +136,14 @@ def test_a_full_volume_is_said_by_the_database_and_answered_with_503() -> None:
             "5m",
         )
         small = ",".join(f"services.{name}.replicas=1,services.{name}.resources.requests.cpu=5m" for name in SERVICES)
-        kube.helm(*rapport(), "--set", f"gateway.nodePort=0,gateway.type=ClusterIP,{small}", "--wait", "--timeout", "5m")
+        kube.helm(
+            *rapport(),
+            "--set",
+            f"gateway.nodePort=0,gateway.type=ClusterIP,archive.enabled=false,journey.enabled=false,{small}",
+            "--wait",
+            "--timeout",
+            "5m",
+        )
         kube.ctl("exec", "postgres-0", "--", "sh", "-c", "head -c 200M /dev/zero > /var/lib/rapport/postgres/filler || true")
         administer = ("deployment/gateway", "-m", "services.gateway.administer")
         kube.python(*administer, "create-tenant", "full")
