@@ -58,7 +58,7 @@ def some_of_everything(client: httpx.Client, known: Known) -> None:
         ("PATCH", f"/v1/items/{known.item}", {"inCatalogue": False}),
         ("PATCH", f"/v1/items/{known.item}", {"inCatalogue": True}),
         ("POST", "/v1/segments:recompute", {}),
-        ("POST", f"/v1/surveys/{known.survey}/answers", {"ref": ref, "rating": 2}),
+        ("POST", f"/v1/surveys/{known.survey}/answers", {"ref": ref, "rating": 2, "comment": "much too late"}),
         ("POST", f"/v1/experiments/{known.experiment}/assignments", {"refs": [ref]}),
         ("POST", f"/v1/experiments/{known.experiment}/exposures", {"refs": [ref]}),
         ("GET", f"/v1/experiments/{known.experiment}/results", None),
