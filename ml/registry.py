@@ -3,6 +3,7 @@
 <cache>/<name>/<version>/bundle.json, model.ubj, digest
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from ml.bundle import FILES, Model, digest_of
 from ml.tracking import Tracking
 
 _DIGEST_FILE: Final = "digest"
+_LOCK_FILE: Final = ".lock"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
@@ -94,7 +96,10 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        # Calls and processes that need the same version come at the same time: one after the other takes the place.
+        with (folder.parent / _LOCK_FILE).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
