@@ -32,7 +32,8 @@ async def look():
 asyncio.run(look())
 """
 
-LABELS = {"name": "rapport", "instance": "rapport", "component": "migrate", "part-of": "rapport"}
+# What may call the database for longer than a hook lasts.
+LABELS = {"name": "rapport", "instance": "rapport", "component": "retention", "part-of": "rapport"}
 
 
 @pytest.fixture(autouse=True)
