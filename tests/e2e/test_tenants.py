@@ -141,7 +141,8 @@ def secrets_of(shop: OpenShop, known: Mapping[str, Any]) -> set[str]:
     """What nobody but the shop can know: every id that its reads show, and some of its texts."""
     ids = set(UUID.findall(str(known)))
     assert {shop.profile_id, shop.case_id} <= ids
-    assert len(ids) > 200
+    # How many depends on who is in which segment, which goes by ids that each installation keys for itself.
+    assert len(ids) > 100
     texts = {shop.tenant, "_".join(shop.key.split("_")[:2]), "much too late", "A voucher brings", "WHITE HANGING HEART"}
     assert [text for text in texts - {shop.tenant} if text not in str(known)] == []
     return ids | texts
