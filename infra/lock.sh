@@ -8,7 +8,7 @@ compile() {
         --no-emit-find-links --no-header --no-annotate ${UPGRADE:+--upgrade} "$@"
 }
 compile --group dev -o locks/dev.txt
-for group in gateway profiles segmentation scoring recommendation feedback evaluation migrate training journey mlflow postgres run; do
+for group in gateway profiles matching spark segmentation scoring recommendation feedback evaluation migrate training journey mlflow postgres run; do
     compile --group "$group" -c locks/dev.txt -o "locks/$group.txt"
 done
 echo uv | compile - -o locks/uv.txt
