@@ -40,9 +40,9 @@ class Host:
         self._stack.push_async_callback(database.close)
         return database
 
-    def channel(self, name: str, target: str, contract: Any) -> Any:
+    def channel(self, name: str, target: str, *contracts: Any) -> Any:
         """A channel to another service, closed at the end."""
-        channel = rpc.channel(name, target, contract)
+        channel = rpc.channel(name, target, *contracts)
         self._stack.push_async_callback(channel.close)
         return channel
 

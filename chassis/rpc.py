@@ -268,18 +268,19 @@ def _metadata(call: context.Call, span: tracing.Span | None) -> tuple[tuple[str,
     return known if span is None else (*known, (tracing.TRACEPARENT, span.traceparent))
 
 
-def channel(name: str, target: str, contract: FileDescriptor) -> Any:
-    """A channel to the service `name`. Typed Any, since a stub's own parameter is grpc's class.
+def channel(name: str, target: str, *contracts: FileDescriptor) -> Any:
+    """A channel to the service `name`, for all of its contracts. Typed Any, since a stub's own parameter is grpc's class.
 
-    `target`: "host:port", "dns:///name:port" or "ipv4:host:port,host:port". Calls that the contract marks as
+    `target`: "host:port", "dns:///name:port" or "ipv4:host:port,host:port". Calls that a contract marks as
     idempotent are tried again while nobody answers.
     """
-    options = [*_CHANNEL_OPTIONS, ("grpc.service_config", json.dumps(_service_config(contract)))]
+    options = [*_CHANNEL_OPTIONS, ("grpc.service_config", json.dumps(_service_config(contracts)))]
     return Channel(name, grpc.aio.insecure_channel(target, options=options))
 
 
-def _service_config(contract: FileDescriptor) -> Mapping[str, Any]:
-    methods = [method for service in contract.services_by_name.values() for method in service.methods if _repeatable(method)]
+def _service_config(contracts: Sequence[FileDescriptor]) -> Mapping[str, Any]:
+    services = [service for contract in contracts for service in contract.services_by_name.values()]
+    methods = [method for service in services for method in service.methods if _repeatable(method)]
     names: Sequence[Mapping[str, str]] = [
         {"service": method.containing_service.full_name, "method": method.name} for method in methods
     ]

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from rapport.scoring.v1.scoring_pb2_grpc import ScoringAsyncStub
     from rapport.segmentation.v1.segmentation_pb2_grpc import SegmentationAsyncStub
 
-# Name -> its stub's class and its contract.
-CONTRACTS: Final[Mapping[str, tuple[Any, FileDescriptor]]] = MappingProxyType(
+# Service -> its contracts: the field of Services below, the stub's class, the file.
+CONTRACTS: Final[Mapping[str, Sequence[tuple[str, Any, FileDescriptor]]]] = MappingProxyType(
     {
-        "profiles": (profiles_pb2_grpc.ProfilesStub, profiles_pb2.DESCRIPTOR),
-        "segmentation": (segmentation_pb2_grpc.SegmentationStub, segmentation_pb2.DESCRIPTOR),
-        "scoring": (scoring_pb2_grpc.ScoringStub, scoring_pb2.DESCRIPTOR),
-        "recommendation": (recommendation_pb2_grpc.RecommendationStub, recommendation_pb2.DESCRIPTOR),
-        "feedback": (feedback_pb2_grpc.FeedbackStub, feedback_pb2.DESCRIPTOR),
-        "evaluation": (evaluation_pb2_grpc.EvaluationStub, evaluation_pb2.DESCRIPTOR),
+        "profiles": [
+            ("profiles", profiles_pb2_grpc.ProfilesStub, profiles_pb2.DESCRIPTOR),
+        ],
+        "segmentation": [("segmentation", segmentation_pb2_grpc.SegmentationStub, segmentation_pb2.DESCRIPTOR)],
+        "scoring": [("scoring", scoring_pb2_grpc.ScoringStub, scoring_pb2.DESCRIPTOR)],
+        "recommendation": [("recommendation", recommendation_pb2_grpc.RecommendationStub, recommendation_pb2.DESCRIPTOR)],
+        "feedback": [("feedback", feedback_pb2_grpc.FeedbackStub, feedback_pb2.DESCRIPTOR)],
+        "evaluation": [("evaluation", evaluation_pb2_grpc.EvaluationStub, evaluation_pb2.DESCRIPTOR)],
     }
 )
 
@@ -67,6 +69,10 @@ def unknown_profile() -> NotFound:
     return NotFound("nobody is known by this reference", reason=Reason.UNKNOWN_PROFILE, field="ref")
 
 
-def connect(channel: Callable[[str, str, FileDescriptor], Any], targets: Mapping[str, str]) -> Services:
-    """Stubs on `channel(name, target, contract)` for each service; `targets` by name."""
-    return Services(**{name: stub(channel(name, targets[name], contract)) for name, (stub, contract) in CONTRACTS.items()})
+def connect(channel: Callable[..., Any], targets: Mapping[str, str]) -> Services:
+    """Stubs on `channel(name, target, *contracts)`, one channel a service; `targets` by name."""
+    stubs: dict[str, Any] = {}
+    for service, contracts in CONTRACTS.items():
+        to_service = channel(service, targets[service], *(contract for _, _, contract in contracts))
+        stubs |= {field: stub(to_service) for field, stub, _ in contracts}
+    return Services(**stubs)

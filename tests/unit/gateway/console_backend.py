@@ -173,7 +173,7 @@ class Backend:
     async def start(self, name: str) -> None:
         add, servicer = _PARTS[name]
         server = self.servers[name] = rpc.Server(name, "test")
-        server.add(add, servicer(), clients.CONTRACTS[name][1])
+        server.add(add, servicer(), clients.CONTRACTS[name][0][2])
         self.targets[name] = f"127.0.0.1:{await server.start(self.targets.get(name, '127.0.0.1:0'))}"
 
     async def stop(self, name: str) -> None:
@@ -198,8 +198,8 @@ async def running(port: int = 0) -> AsyncGenerator[Backend]:
         for name in _PARTS:
             await backend.start(name)
 
-        def channel(name: str, target: str, contract: Any) -> Any:
-            made = rpc.channel(name, target, contract)
+        def channel(name: str, target: str, *contracts: Any) -> Any:
+            made = rpc.channel(name, target, *contracts)
             stack.push_async_callback(made.close)
             return made
 
