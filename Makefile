@@ -1,6 +1,6 @@
 # Each target installs what it needs first: Python 3.11 with venv is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt protos locks docs images cluster test-cluster install-run install-dev
+.PHONY: help run test check bench fmt protos locks docs images cluster test-cluster test-durability fuzz install-run install-dev
 BIN := .venv/bin
 CODE := chassis services ml infra demo cli tests
 
@@ -33,6 +33,9 @@ check: install-dev ## format, lint, types, borders, generated code and docs, siz
 	$(BIN)/python -m infra.dashboards --check
 	$(BIN)/python -m infra.alerts
 
+fuzz: install-dev ## made-up bodies, requests and messages, against all services; N=1000000 inputs
+	RAPPORT_FUZZ_INPUTS=$(or $(N),1000000) $(BIN)/python -m pytest -s --timeout=0 tests/fuzz $(ARGS)
+
 bench: install-dev ## ours, the peer and the limit, side by side
 	@for file in tests/bench/bench_*.py; do \
 		echo "== $$file"; $(BIN)/python -m "tests.bench.$$(basename "$$file" .py)" || exit 1; \
@@ -61,6 +64,9 @@ cluster: ## a Kubernetes on this machine for tests, with this release and the on
 test-cluster: install-dev ## Rapport on the cluster that KUBECONFIG names: installed, operated, broken; FULL=1 all of it; ARGS= goes to pytest
 	@[ ! -d build/previous/charts ] || export RAPPORT_PREVIOUS_TAG=previous RAPPORT_PREVIOUS_CHART=build/previous/charts/rapport; \
 	$(BIN)/python -m pytest -s tests/cluster $(ARGS)
+
+test-durability: install-dev ## kill -9 of PostgreSQL, profiles, gateway and relay under load, receipts compared with the log; ROUNDS=200 SEED=1
+	$(BIN)/python -m tests.durability.rounds --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1)
 
 install-run:
 	@infra/venv.sh run

@@ -39,9 +39,16 @@ class Reason(Enum):
     EVENT_TOO_LARGE = "An event is over 32 KB."
     TOO_MANY_PROPERTIES = "An event has over 2,000 properties, or nests them over 20 deep."
     MISSING_IDENTITY = "An event needs a userId or an anonymousId."
+    BLOCKED_IDENTIFIER = "The identifiers of an event are nobody's, like null, undefined or 0, or were blocked by the tenant."
     UNKNOWN_EVENT_TYPE = "The event's type is none of identify, track, page, screen, group, alias."
     TIMESTAMP_OUT_OF_BOUNDS = "The event's time is before 1970, or more than a day after it was received."
     NEGATIVE_PRICE = "A price, quantity or total is negative; a refund is an event of its own, with positive amounts."
+    PLAN_VIOLATION = "An event is not as the tracking plan has it; the message names the rule and what would be right."
+    QUARANTINE_FULL = "The quarantine holds as many events as it may; replay or discard some, or change the plan."
+    MALFORMED_FILE = (
+        "A file to import is not what its format says, or its columns are not those of calls; the message says which."
+    )
+    MALFORMED_ROW = "A row of a file to import has not the fields that its header names, or cannot be read."
     # callers
     INVALID_KEY = "The key is unknown or revoked."
     MISSING_KEY = "A key is needed: HTTP Basic with the key as user name, or Bearer."
@@ -50,12 +57,14 @@ class Reason(Enum):
     # things
     NOT_FOUND = "There is no such thing, or it belongs to somebody else."
     UNKNOWN_PROFILE = "Nobody is known by that reference."
+    IDENTITY_LIMIT = "The two would be one profile past what a profile may hold; the message says which limit."
     ALREADY_EXISTS = "It exists already, with other content."
     IDEMPOTENCY_MISMATCH = "The Idempotency-Key was used for another request."
     CIRCULAR_SEGMENT = "A segment would hold itself through other segments."
     SHIPPED_SEGMENT = "The segment is shipped with the platform; its rule cannot be changed."
     TOO_MANY_SEGMENTS = "The tenant has as many segments as it may have."
     UNKNOWN_FEATURE = "No feature has that name."
+    TOO_MANY_TRAITS = "The tenant has as many computed traits as it may have."
     RATING_OUT_OF_SCALE = "The rating is outside the survey's scale."
     TEXT_TOO_LONG = "A text is over its limit; the message says which."
     # models

@@ -19,11 +19,13 @@ from grpc_reflection.v1alpha import reflection
 from opentelemetry.trace import SpanKind
 
 from chassis import context, telemetry, tracing
-from chassis.errors import INTERNAL_MESSAGE, Error, Reason, Unavailable, error_class_of, status_of
+from chassis.errors import INTERNAL_MESSAGE, Error, Exhausted, Reason, Unavailable, error_class_of, status_of
 
 DOMAIN: Final = "rapport"
 DEFAULT_TIMEOUT_S: Final = 10.0
 MAX_MESSAGE_BYTES: Final = 32 << 20
+# Of one process, health apart; who comes later is told to come back. What waits for the database is bounded by it too.
+MOST_UNDER_WAY: Final = 512
 # The name under which grpc.health.v1 tells whether the process lives, ready or not.
 LIVE: Final = "live"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -106,6 +108,7 @@ class _Guard(grpc.aio.ServerInterceptor):
         self._service = service
         self._version = version
         self._fault_ratio = fault_ratio
+        self._under_way = 0
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -132,7 +135,10 @@ class _Guard(grpc.aio.ServerInterceptor):
             context.enter(_call_of(call))
             span = tracing.enter(SpanKind.SERVER, method[1:], traced)
             code, failure = grpc.StatusCode.OK, Error(INTERNAL_MESSAGE)
+            self._under_way += 1
             try:
+                if self._under_way > MOST_UNDER_WAY:
+                    raise Exhausted("too many calls are under way", reason=Reason.QUEUE_FULL, retry_after_s=1.0)
                 if self._fault_ratio and random.random() < self._fault_ratio:
                     raise RuntimeError("a fault was asked for by fault_ratio")
                 return await behaviour(request, call)
@@ -146,6 +152,7 @@ class _Guard(grpc.aio.ServerInterceptor):
                     code = grpc.StatusCode.INTERNAL
                     telemetry.logger().error("a call failed", route=name, exc_info=True)
             finally:
+                self._under_way -= 1
                 elapsed = time.perf_counter() - started
                 seconds.observe(elapsed)
                 telemetry.SERVER_CALLS.labels(self._service, self._version, name, code.name).inc()

@@ -17,7 +17,7 @@ class ServiceSettings(BaseSettings):
     database_connections: int = Field(default=8, ge=1, le=64, description="Most connections of this process to PostgreSQL.")
     listen: str = Field(default="127.0.0.1:0", description="Address and port for gRPC; port 0 takes a free one.")
     metrics_listen: str = Field(default="127.0.0.1:0", description="Address and port for Prometheus' /metrics.")
-    version: str = Field(default="0.2.0", description="Version shown in metrics; a rollout is judged by it.")
+    version: str = Field(default="0.3.0", description="Version shown in metrics; a rollout is judged by it.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error."
     )
@@ -34,6 +34,21 @@ class ServiceSettings(BaseSettings):
     )
     fault_ratio: float = Field(
         default=0.0, ge=0, le=1, description="Share of calls that fail on purpose, to rehearse a rollout. 0 in production."
+    )
+
+
+class KafkaSettings(ServiceSettings):
+    """Of a process that speaks to Kafka."""
+
+    kafka_brokers: str = Field(default="", description="Kafka's brokers, as host:port,host:port; empty: there is no Kafka.")
+    kafka_topic: str = Field(default="rapport.log", description="The topic that holds the copy of the log.")
+
+
+class ReaderSettings(KafkaSettings):
+    """Of a service that follows the log."""
+
+    log: Literal["postgres", "kafka"] = Field(
+        default="postgres", description="Where the log is followed: postgres, or kafka, which the relay fills from it."
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,8 +15,8 @@ from infra.roles import DATABASE, role_of
 from infra.state import State
 from infra.topology import Ports
 from services.gateway import usecases
-from services.gateway.administer import describe, office
-from services.gateway.domain import Kind, Scope
+from services.gateway.administer import describe, office, shown
+from services.gateway.domain import Key, Kind, Pace, Scope
 from services.gateway.store import KeyStore
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Outcome = TypeVar("Outcome")
 
 app = typer.Typer(add_completion=False)
 tenants = typer.Typer(no_args_is_help=True, help="Make and list tenants.")
-keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke keys.")
+keys = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke keys.")
 app.add_typer(tenants, name="tenants")
 app.add_typer(keys, name="keys")
 
@@ -63,13 +64,30 @@ def create_key(
     scope: Annotated[
         list[Scope] | None, typer.Option(help="Of a private key; once for each. All but personal if none.")
     ] = None,
+    requests_per_s: Annotated[float | None, typer.Option(help="Most requests a second.")] = None,
+    events_per_s: Annotated[float | None, typer.Option(help="Most events a second.")] = None,
     state: StateOption = _STATE,
     port: PortOption = _PORT,
 ) -> None:
     """Make a key. Its text is shown once."""
-    key, text = _with_office(state, port, lambda store, _: usecases.create_key(store, tenant, kind, scope or ()))
-    print(text)
-    print(f"(shown once; its id is {key.key_id}, its scopes are {', '.join(sorted(key.scopes))})")
+
+    async def make(store: KeyStore, _: object) -> tuple[Key, str]:
+        return await usecases.create_key(store, tenant, kind, scope or (), Pace(requests_per_s, events_per_s))
+
+    print("\n".join(shown(*_with_office(state, port, make))))
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: str,
+    overlap_hours: Annotated[float, typer.Option(help="How long the old key stays good.")] = 24.0,
+    state: StateOption = _STATE,
+    port: PortOption = _PORT,
+) -> None:
+    """Make a new key that may do what the old one may; the old one stays good for a while."""
+    overlap = timedelta(hours=overlap_hours)
+    key, text, until = _with_office(state, port, lambda store, _: usecases.rotate_key(store, key_id, overlap))
+    print("\n".join([*shown(key, text), f"key {key_id}: good until {until:%Y-%m-%d %H:%M:%S}Z"]))
 
 
 @keys.command("list")

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "promote": "cli.models",
     "rollback": "cli.models",
     "models": "cli.models",
+    "import": "cli.imports",
 }
 
 

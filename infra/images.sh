@@ -12,7 +12,7 @@ command -v docker >/dev/null || { echo "rapport: there is no docker in PATH." >&
 for name; do
     image=${REGISTRY:-}rapport/$name:$tag
     case $name in
-        postgres | prometheus) recipe="-f infra/images/$name/Dockerfile" ;;
+        postgres | prometheus | kafka) recipe="-f infra/images/$name/Dockerfile" ;;
         *) recipe="--build-arg SERVICE=$name" ;;
     esac
     # shellcheck disable=SC2086  # two words
@@ -27,7 +27,7 @@ printf '%-36s %10s %14s\n' image MB 'MB over base'
 for name; do
     image=${REGISTRY:-}rapport/$name:$tag
     base=$python
-    [ "$name" != prometheus ] || base=$debian
+    case $name in prometheus | kafka) base=$debian ;; esac
     bytes=$(size "$image")
     printf '%-36s %10d %14d\n' "$image" $((bytes / 1000000)) $(((bytes - base) / 1000000))
 done

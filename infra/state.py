@@ -12,7 +12,7 @@ from pathlib import Path
 from infra.failure import Refusal
 
 NEEDED_BYTES = 2 * 1024**3
-PRIVATE_FOLDERS = ("mlflow", "prometheus", "archive", "models", "secrets", "logs")
+PRIVATE_FOLDERS = ("mlflow", "prometheus", "archive", "imports", "models", "secrets", "logs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class State:
     @property
     def archive(self) -> Path:
         return self.root / "archive"
+
+    @property
+    def imports(self) -> Path:
+        return self.root / "imports"
 
     @property
     def models(self) -> Path:

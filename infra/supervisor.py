@@ -228,6 +228,7 @@ class Platform:
             database_urls={service: self.dsn(role_of(service)) for service in SERVICES},
             master_key_file=str(self.state.master_key),
             archive_folder=str(self.state.archive),
+            import_folder=str(self.state.imports),
             model_folder=str(self.state.models),
             prometheus_url=self.prometheus_url or "",
         )

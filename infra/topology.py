@@ -88,6 +88,7 @@ class Surroundings:
     database_urls: Mapping[str, str]
     master_key_file: str
     archive_folder: str
+    import_folder: str
     model_folder: str
     prometheus_url: str = ""
 
@@ -114,7 +115,11 @@ def _own_fields(service: str, around: Surroundings) -> dict[str, str]:
         case "gateway":
             return {"port": str(around.ports.base)}
         case "profiles":
-            return {"master_key_file": around.master_key_file, "archive_folder": around.archive_folder}
+            return {
+                "master_key_file": around.master_key_file,
+                "archive_folder": around.archive_folder,
+                "import_folder": around.import_folder,
+            }
         case "scoring":
             return {"mlflow_url": around.mlflow_url, "model_folder": around.model_folder}
         case "evaluation":

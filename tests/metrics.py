@@ -12,7 +12,12 @@ import httpx
 from infra.dashboards import dashboards
 
 # Metric -> why traffic cannot make it.
-UNSEEN = {"rapport_scoring_model_load_failures_total": "a promoted model that cannot be loaded; the panel shows 0 without it"}
+UNSEEN = {
+    "rapport_scoring_model_load_failures_total": "a promoted model that cannot be loaded; the panel shows 0 without it",
+    "rapport_log_reader_dead_events_total": "of a reader that follows Kafka",
+    "rapport_profiles_relay_lag_events": "of the relay, which there is with Kafka",
+    "rapport_profiles_relay_active": "of the relay, which there is with Kafka",
+}
 
 _METRIC = re.compile(r"\b(?:rapport[_:][a-zA-Z0-9_:]+|process_[a-z_]+|up|ALERTS)\b(?=[\s\[{)]|$)")
 

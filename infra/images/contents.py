@@ -16,6 +16,9 @@ APP = "/app"
 # Both need Alembic, which only the image of the migrations has.
 MIGRATIONS = ("chassis/migrate.py", "chassis/migrations", "services/*/migrations")
 COMMON = ("chassis", "protos/gen/rapport")
+# Needs Kafka's client, which only the images of those who follow the log have.
+KAFKA = ("chassis/log/kafka", "chassis/log/replay_dead.py")
+FOLLOWERS = ("profiles", "segmentation", "recommendation", "feedback", "evaluation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,12 @@ class Contents:
     start: str
     own: tuple[str, ...]
     shared: tuple[str, ...] = COMMON
-    left_out: tuple[str, ...] = MIGRATIONS
+    left_out: tuple[str, ...] = (*MIGRATIONS, *KAFKA)
 
 
 def _service(name: str, *needed: str) -> Contents:
-    return Contents(f"python -m services.{name}.main", ("services/__init__.py", f"services/{name}"), (*COMMON, *needed))
+    own, left_out = ("services/__init__.py", f"services/{name}"), MIGRATIONS if name in FOLLOWERS else (*MIGRATIONS, *KAFKA)
+    return Contents(f"python -m services.{name}.main", own, (*COMMON, *needed), left_out)
 
 
 def _ml(*modules: str) -> tuple[str, ...]:
@@ -44,8 +48,7 @@ IMAGES = {
     "gateway": _service("gateway"),
     "profiles": _service(
         "profiles",
-        *_ml("features/__init__.py", "features/catalogue.py", "features/compile.py", "features/definition.py"),
-        "ml/features/compiled",
+        *_ml("features"),
     ),
     "segmentation": _service("segmentation"),
     "scoring": _service("scoring", *_ml("booster.py", "bundle.py", "reasons.py", "registry.py", "tracking.py")),
@@ -56,7 +59,7 @@ IMAGES = {
         start="python -m chassis.migrate",
         own=("services/__init__.py", "services/*/__init__.py", "services/*/migrations"),
         shared=(*COMMON, *_infra("roles")),
-        left_out=(),
+        left_out=KAFKA,
     ),
     "training": Contents(
         start="python -m cli.main train churn",

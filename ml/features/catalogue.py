@@ -1,8 +1,14 @@
-"""The features that the platform serves, in the order in which models read them."""
+"""The features that the platform serves: those of the churn model, in the order in which it reads them, and further sets."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from rapport.features.v1 import features_pb2 as pb
+
+from ml.features.assortment import ASSORTMENT
+from ml.features.engagement import ENGAGEMENT
+from ml.features.purchases import PURCHASES
 
 _ORDERS: Final = pb.EventFilter(type="track", names=["Order Completed"])
 _REFUNDS: Final = pb.EventFilter(type="track", names=["Order Refunded"])
@@ -99,3 +105,13 @@ FEATURES: Final[tuple[pb.Feature, ...]] = (
 )
 
 NAMES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES)
+
+# By name; a set is one query, so who asks for a feature pays for its set and for no other. A model names the set that it was
+# trained on by its digest; the other sets grow without touching it.
+SETS: Final[Mapping[str, tuple[pb.Feature, ...]]] = MappingProxyType(
+    {"churn": FEATURES, "purchases": PURCHASES, "engagement": ENGAGEMENT, "assortment": ASSORTMENT}
+)
+EVERY: Final[tuple[pb.Feature, ...]] = tuple(feature for features in SETS.values() for feature in features)
+SET_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {feature.name: name for name, features in SETS.items() for feature in features}
+)

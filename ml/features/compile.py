@@ -12,9 +12,9 @@ ids to the winner, and to fill `FeatureRow.ref`.
 An event counts at `at` where `ts < at`, `known_at <= at`, and its node belonged to the profile by then.
 
 The rows that a profile has are gathered in each engine's own SQL (`scoped`); what is computed from them is one Ibis
-expression (`build`). The SQL for the catalogue is committed beside this module, under the definitions' digest, and read
-from there: Ibis and sqlglot would cost profiles 55 MB and a second at each start. `python -m ml.features.compile` writes
-it anew and a test compares it with what Ibis compiles. Definitions that are not committed are compiled when asked for.
+expression (`build`). The SQL of each set of the catalogue is committed beside this module, under the definitions' digest,
+and read from there: Ibis and sqlglot would cost profiles 55 MB and a second at each start. `python -m ml.features.compile`
+writes it anew and a test compares it with what Ibis compiles. Definitions that are not committed are compiled when asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ from typing import Any, Final, Protocol
 from rapport.features.v1 import features_pb2 as pb
 
 from ml.features import catalogue
-from ml.features.definition import KINDS, Kind, check, columns_of, digest
+from ml.features.definition import KINDS, Kind, check, digest
+from ml.features.engines import DUCKDB, POSTGRES, SPARK, Engine
 
 # One generic plan serves one profile and a thousand alike: planning anew takes longer than the query.
 SESSION: Final[Mapping[str, str]] = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
@@ -99,7 +100,7 @@ def compile_online(features: Sequence[pb.Feature]) -> Compiled:
     check(features)
     key = digest(features)
     committed = _committed(key)
-    sql = committed.read_text() if committed.exists() else online_sql(features)
+    sql = committed.read_text() if committed.exists() else engine_sql(features, POSTGRES)
     return Compiled(features=tuple(features), digest=key, sql=sql)
 
 
@@ -109,121 +110,24 @@ def compile_offline(features: Sequence[pb.Feature]) -> Compiled:
     Every instant of `spine` is answered in one pass. Raises InvalidArgument where a definition cannot be compiled.
     """
     check(features)
-    return Compiled(features=tuple(features), digest=digest(features), sql=offline_sql(features))
+    return Compiled(features=tuple(features), digest=digest(features), sql=engine_sql(features, DUCKDB))
 
 
-def online_sql(features: Sequence[pb.Feature]) -> str:
-    """What `compile_online` answers with where nothing is committed."""
+def compile_distributed(features: Sequence[pb.Feature]) -> Compiled:
+    """For Spark, over the same relations as `compile_offline`. Raises InvalidArgument as it does."""
+    check(features)
+    return Compiled(features=tuple(features), digest=digest(features), sql=engine_sql(features, SPARK))
+
+
+def engine_sql(features: Sequence[pb.Feature], engine: Engine) -> str:
+    """The relations that `build` reads in the engine's own SQL, and its SELECT over them."""
     from ml.features.build import statement  # Imports Ibis.
 
-    columns = _property_columns(features, _postgres_number, _postgres_text)
-    return _POSTGRES % {"columns": columns} + statement(features, "postgres") + "\n"
-
-
-def offline_sql(features: Sequence[pb.Feature]) -> str:
-    """The SQL of `compile_offline`."""
-    from ml.features.build import statement  # Imports Ibis.
-
-    columns = _property_columns(features, _duckdb_number, _duckdb_text)
-    return _DUCKDB % {"columns": columns} + statement(features, "duckdb") + "\n"
-
-
-# The nodes of a profile at an instant are those whose newest link by then leads to it. A double holds the microseconds of
-# 130 years exactly, at a third of numeric's cost.
-_POSTGRES: Final = """\
-WITH asked AS (
-  SELECT DISTINCT profile_id FROM unnest($2::uuid[]) AS ids (profile_id)
-), nodes AS (
-  SELECT link.profile_id, link.node_id
-  FROM profiles.node_profiles AS link
-  WHERE link.tenant_id = $1 AND link.profile_id = ANY($2::uuid[]) AND link.since <= $3::timestamptz
-    AND NOT EXISTS (
-      SELECT FROM profiles.node_profiles AS later
-      WHERE later.tenant_id = $1 AND later.node_id = link.node_id
-        AND later.since > link.since AND later.since <= $3::timestamptz
-    )
-), scoped AS (
-  SELECT
-    asked.profile_id,
-    $3::timestamptz AS as_of,
-    event.ts,
-    (date_part('epoch', $3::timestamptz - event.ts) * 1000000)::bigint AS age_us,
-    (event.ts AT TIME ZONE 'UTC')::date - DATE '1970-01-01' AS day,
-    event.type,
-    event.name%(columns)s
-  FROM asked
-  LEFT JOIN (
-    nodes
-    JOIN profiles.timeline AS event
-      ON event.tenant_id = $1 AND event.node_id = nodes.node_id
-      AND event.ts < $3::timestamptz AND event.known_at <= $3::timestamptz
-  ) ON nodes.profile_id = asked.profile_id
-)
-"""
-
-_DUCKDB: Final = """\
-WITH asked AS (
-  SELECT DISTINCT profile_id, as_of FROM spine
-), links AS (
-  SELECT node_id, profile_id, since, lead(since) OVER (PARTITION BY node_id ORDER BY since) AS until FROM identities
-), nodes AS (
-  SELECT asked.profile_id, asked.as_of, links.node_id
-  FROM asked
-  JOIN links ON links.profile_id = asked.profile_id
-    AND links.since <= asked.as_of AND (links.until IS NULL OR links.until > asked.as_of)
-), scoped AS (
-  SELECT
-    asked.profile_id,
-    asked.as_of,
-    event.ts,
-    epoch_us(asked.as_of) - epoch_us(event.ts) AS age_us,
-    epoch_us(event.ts) // 86400000000 AS day,
-    event.type,
-    event.name%(columns)s
-  FROM asked
-  LEFT JOIN (
-    nodes
-    JOIN events AS event ON event.node_id = nodes.node_id AND event.ts < nodes.as_of AND event.known_at <= nodes.as_of
-  ) ON nodes.profile_id = asked.profile_id AND nodes.as_of = asked.as_of
-)
-"""
-
-
-class _Column(Protocol):
-    def __call__(self, name: str, /) -> str: ...
-
-
-def _property_columns(features: Sequence[pb.Feature], number: _Column, text: _Column) -> str:
-    written = {"number": number, "text": text}
-    return "".join(f",\n    {written[source](name)} AS {column}" for (source, name), column in columns_of(features).items())
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _postgres_number(name: str) -> str:
-    # The projection keeps only what fits, so the cast never fails.
-    return f"(event.numbers ->> {_literal(name)})::numeric(38, 9)"
-
-
-def _postgres_text(name: str) -> str:
-    key = _literal(name)
-    return f"""coalesce(event.texts ->> {key}, event.numbers ->> {key}) COLLATE "C\""""
-
-
-def _duckdb_number(name: str) -> str:
-    return f"CAST({_duckdb_json('numbers', name)} AS DECIMAL(38, 9))"
-
-
-def _duckdb_text(name: str) -> str:
-    return f"coalesce({_duckdb_json('texts', name)}, {_duckdb_json('numbers', name)})"
-
-
-def _duckdb_json(column: str, name: str) -> str:
-    # A quoted path: a bare key that begins with $ or / would be read as a path.
-    path = f'$."{name}"'
-    return f"json_extract_string(event.{column}, {_literal(path)})"
+    before, selected = statement(features, engine.dialect)
+    relations = engine.relations(features) + (f", passed AS (\n{before}{engine.barrier}\n)\n" if before else "")
+    # Where Ibis names parts of its own, they follow ours.
+    first = ", " if (rest := selected.removeprefix("WITH ")) != selected else ""
+    return relations + first + rest + "\n"
 
 
 def _committed(key: str) -> Path:
@@ -231,12 +135,12 @@ def _committed(key: str) -> Path:
 
 
 def main() -> None:
-    """Writes the catalogue's SQL for PostgreSQL, and removes that of definitions that are no more."""
+    """Writes the SQL of every set for PostgreSQL, and removes that of definitions that are no more."""
     COMPILED.mkdir(exist_ok=True)
     for stale in COMPILED.glob("*.sql"):
         stale.unlink()
-    path = _committed(digest(catalogue.FEATURES))
-    path.write_text(online_sql(catalogue.FEATURES))
+    for features in catalogue.SETS.values():
+        _committed(digest(features)).write_text(engine_sql(features, POSTGRES))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """What a definition may say, what it answers with, and its digest."""
 
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from rapport.features.v1 import features_pb2 as pb
 
-from chassis.errors import InvalidArgument
+from ml.features.refusals import check_one, refuse
 
 
 class Kind(Enum):
@@ -31,71 +30,98 @@ KINDS: Final = {
     pb.AGGREGATION_MEAN_INTERVAL_DAYS: Kind.NUMBER,
     pb.AGGREGATION_LAST: Kind.TEXT,
     pb.AGGREGATION_ACTIVE_DAYS: Kind.NUMBER,
+    pb.AGGREGATION_FIRST: Kind.TEXT,
+    pb.AGGREGATION_MOST_FREQUENT: Kind.TEXT,
+    pb.AGGREGATION_MEDIAN: Kind.NUMBER,
+    pb.AGGREGATION_MEDIAN_INTERVAL_DAYS: Kind.NUMBER,
+    pb.AGGREGATION_STD_INTERVAL_DAYS: Kind.NUMBER,
+    pb.AGGREGATION_MEAN_EVENT_INTERVAL_DAYS: Kind.NUMBER,
+    pb.AGGREGATION_SESSIONS: Kind.NUMBER,
+    pb.AGGREGATION_RATIO: Kind.NUMBER,
+    pb.AGGREGATION_DIFFERENCE: Kind.NUMBER,
 }
 
-# Which arms of `Value` an aggregation reads; the others read none.
-_SOURCES: Final = {
-    pb.AGGREGATION_COUNT_DISTINCT: ("number", "text"),
-    pb.AGGREGATION_SUM: ("number",),
-    pb.AGGREGATION_MEAN: ("number",),
-    pb.AGGREGATION_MIN: ("number",),
-    pb.AGGREGATION_MAX: ("number",),
-    pb.AGGREGATION_LAST: ("text",),
-}
 
-# Columns of every answer.
-RESERVED: Final = frozenset({"profile_id", "as_of", "newest_event"})
-MAX_WINDOW_DAYS: Final = 36_500
+class Read(NamedTuple):
+    """A property that a definition reads: as a "number" or a "text", of the elements of `array`, or of the event ("")."""
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-# What neither engine's quoting can carry through a JSON path.
-_UNQUOTABLE: Final = re.compile(r'["\\\x00-\x1f]')
+    source: str
+    property: str
+    array: str
 
 
 def check(features: Sequence[pb.Feature]) -> None:
     """Raises InvalidArgument where a definition cannot be compiled; the message names the feature and the field."""
     if not features:
-        raise InvalidArgument("There is no feature to compile.", field="features")
+        raise refuse("There is no feature to compile.", "")
     names = [feature.name for feature in features]
     for feature in features:
-        _check_one(feature)
+        check_one(feature)
         if names.count(feature.name) > 1:
-            raise InvalidArgument(f"Two features are called {feature.name}.", field="features.name")
+            raise refuse(f"Two features are called {feature.name}.", "name")
 
 
-def _check_one(feature: pb.Feature) -> None:
-    name = feature.name
-    if not _NAME.fullmatch(name) or name in RESERVED:
-        raise InvalidArgument(f"A feature cannot be called {name!r}.", field="features.name")
-    if feature.aggregation not in KINDS:
-        raise InvalidArgument(f"Feature {name} names no known aggregation.", field="features.aggregation")
-    if not 0 <= feature.window_days <= MAX_WINDOW_DAYS:
-        raise InvalidArgument(f"The window of {name} is not within 0 and {MAX_WINDOW_DAYS} days.", field="features.window_days")
-    if any(alternative.any_of for alternative in feature.events.any_of):
-        raise InvalidArgument(f"The event filter of {name} is nested too deep.", field="features.events.any_of")
-    wanted = _SOURCES.get(feature.aggregation, ())
-    source = feature.value.WhichOneof("source")
-    if wanted and source not in wanted:
-        raise InvalidArgument(f"Feature {name} needs a value: {' or '.join(wanted)}.", field="features.value")
-    if _UNQUOTABLE.search(property_of(feature)):
-        raise InvalidArgument(f"The property that {name} reads has a control sign or a quote.", field="features.value")
+def leaves(feature: pb.Feature) -> Sequence[pb.Feature]:
+    """What is aggregated: the parts, or the definition itself."""
+    return feature.parts or (feature,)
 
 
-def property_of(feature: pb.Feature) -> str:
-    """The property that a definition reads, or "" where it reads none."""
-    if feature.aggregation not in _SOURCES:
-        return ""
-    return feature.value.number if feature.value.WhichOneof("source") == "number" else feature.value.text
+def value_read(leaf: pb.Feature) -> Read | None:
+    """The property that is aggregated, None where there is none."""
+    source = leaf.value.WhichOneof("source")
+    if source not in ("number", "text"):
+        return None
+    return Read(source, leaf.value.number if source == "number" else leaf.value.text, leaf.elements.property)
 
 
-def columns_of(features: Sequence[pb.Feature]) -> dict[tuple[str, str], str]:
-    """(arm of `Value`, property) -> the column of `scoped` that holds it, for all properties that are read."""
-    columns: dict[tuple[str, str], str] = {}
+def filter_read(condition: pb.PropertyFilter, array: str) -> Read:
+    """The property that a filter looks at."""
+    return Read("text" if condition.texts else "number", condition.property, array)
+
+
+def reads_of(leaf: pb.Feature) -> Iterator[Read]:
+    """Every property that it reads, the aggregated one first."""
+    array = leaf.elements.property
+    if (value := value_read(leaf)) is not None:
+        yield value
+    if leaf.value.times:
+        yield Read("number", leaf.value.times, array)
+    for events in (leaf.events, *leaf.events.any_of):
+        for condition in events.where:
+            yield filter_read(condition, "")
+    for condition in leaf.elements.where:
+        yield filter_read(condition, array)
+
+
+def columns_of(features: Sequence[pb.Feature]) -> dict[Read, str]:
+    """The column that holds each property that is read: in `scoped`, or in the relation of its array."""
+    columns: dict[Read, str] = {}
     for feature in features:
-        if name := property_of(feature):
-            source = str(feature.value.WhichOneof("source"))
-            columns.setdefault((source, name), f"{source}_{len(columns)}")
+        for leaf in leaves(feature):
+            for read in reads_of(leaf):
+                columns.setdefault(read, f"{read.source}_{len(columns)}")
     return columns
+
+
+def arrays_of(features: Sequence[pb.Feature]) -> list[str]:
+    """The array properties whose elements are counted, each once."""
+    arrays = (leaf.elements.property for feature in features for leaf in leaves(feature))
+    return list(dict.fromkeys(array for array in arrays if array))
+
+
+def fields_of(features: Sequence[pb.Feature]) -> list[str]:
+    """Columns of `scoped` that not every set of definitions needs, in their order."""
+    found: set[str] = set()
+    for leaf in (leaf for feature in features for leaf in leaves(feature)):
+        if leaf.value.field == pb.EVENT_FIELD_CHANNEL or any(e.channels for e in (leaf.events, *leaf.events.any_of)):
+            found.add("channel")
+        if leaf.value.field == pb.EVENT_FIELD_NAME:
+            found.add("event_name")
+        if leaf.HasField("since") or leaf.HasField("until"):
+            found.add("ts_us")
+        if leaf.elements.property:
+            found.add("rest")
+    return sorted(found)
 
 
 def digest(features: Sequence[pb.Feature]) -> str:

@@ -24,7 +24,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _VIEWS: Final = """
 CREATE VIEW events AS
-  SELECT node_id, ts, known_at, type, name, source, numbers, texts
+  SELECT node_id, ts, known_at, type, name, source, channel, numbers, texts, rest
   FROM read_parquet('{folder}/events/*/*.parquet', hive_partitioning = false);
 CREATE VIEW identities AS
   SELECT node_id, profile_id, since

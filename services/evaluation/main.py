@@ -7,12 +7,15 @@ from rapport.evaluation.v1 import evaluation_pb2
 from rapport.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServicer_to_server
 from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
+from rapport.subjects.v1 import subjects_pb2
+from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 
 from chassis.errors import Reason
-from chassis.log import Cursor, Reader
+from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ServiceSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of
+from chassis.subjects import SubjectsRpc
 from services.evaluation.clients.http import JsonStore, neighbour
 from services.evaluation.clients.metrics import Metrics
 from services.evaluation.clients.profiles import ProfilesClient
@@ -22,13 +25,14 @@ from services.evaluation.rpc import EvaluationRpc
 from services.evaluation.store.experiments import ExperimentStore
 from services.evaluation.store.models import EvaluationStore, PromotionStore
 from services.evaluation.store.projection import ProjectionStore
+from services.evaluation.subjects import OF_PEOPLE
 from services.evaluation.usecases import Aligner
 
 if TYPE_CHECKING:
     from rapport.profiles.v1.profiles_pb2_grpc import ProfilesAsyncStub
 
 
-class Settings(ServiceSettings):
+class Settings(ReaderSettings):
     """Read from RAPPORT_EVALUATION_<FIELD>."""
 
     model_config = prefix_of("evaluation")
@@ -63,7 +67,9 @@ async def assemble(settings: Settings, host: Host) -> None:
         metrics=await _metrics(settings, host),
     )
     host.server.add(add_EvaluationServicer_to_server, servicer, evaluation_pb2.DESCRIPTOR)
-    host.background("project", lambda: Reader(database, cursor).follow(Projector(projection).handle))
+    host.server.add(add_SubjectsServicer_to_server, SubjectsRpc(database, OF_PEOPLE), subjects_pb2.DESCRIPTOR)
+    reader = reader_of(settings, database, cursor)
+    host.background("project", lambda: reader.follow(Projector(projection).handle))
     host.background("outbox", lambda: outbox.send(database, profiles.append))
     host.background("align", aligner.run)
 

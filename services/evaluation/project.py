@@ -16,6 +16,7 @@ from services.evaluation.store.projection import (
     ALWAYS_TRACKED,
     Changes,
     Outcome,
+    Parting,
     ProjectionStore,
     RecordedScore,
 )
@@ -23,6 +24,7 @@ from services.evaluation.store.projection import (
 # Services sign what they tell; a customer's own event of the same name is not a fact.
 _FACTS: Final = "rapport."
 _MERGED: Final = "Profile Merged"
+_UNMERGED: Final = "Profile Unmerged"
 _SCORED: Final = "Churn Scored"
 _CONSUMER: Final = "evaluation"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +33,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class _Merge(msgspec.Struct):
     from_: UUID = msgspec.field(name="from")
     into: UUID
+
+
+class _Parting(msgspec.Struct):
+    from_: UUID = msgspec.field(name="from")
+    into: UUID
+    nodes: list[UUID]
 
 
 class _Features(msgspec.Struct):
@@ -73,13 +81,17 @@ def changes_of(records: Sequence[Record], tracked: Mapping[str, frozenset[str]])
             if event.name == _MERGED and event.source.startswith(_FACTS):
                 merge = msgspec.json.decode(event.properties, type=_Merge)
                 merges.setdefault(tenant, []).append((merge.from_, merge.into))
+                mine.merge(merge.from_, merge.into)
+            elif event.name == _UNMERGED and event.source.startswith(_FACTS):
+                parting = msgspec.json.decode(event.properties, type=_Parting)
+                mine.partings.append(Parting(parting.from_, parting.into, parting.nodes))
             elif event.name == _SCORED and event.source.startswith(_FACTS):
                 mine.scores.append(_score(event))
         except (ValueError, OverflowError, msgspec.MsgspecError):
             telemetry.LOG_UNREADABLE.labels(_CONSUMER).inc()
     for tenant, pairs in merges.items():
         changes[tenant].merges = final_profiles(pairs)
-    return {tenant: change for tenant, change in changes.items() if change.merges or change.outcomes or change.scores}
+    return {tenant: change for tenant, change in changes.items() if change.says_something}
 
 
 def _score(event: Event) -> RecordedScore:

@@ -7,19 +7,23 @@ from rapport.feedback.v1 import feedback_pb2
 from rapport.feedback.v1.feedback_pb2_grpc import add_FeedbackServicer_to_server
 from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
+from rapport.subjects.v1 import subjects_pb2
+from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 
-from chassis.log import Cursor, Reader
+from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ServiceSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of
+from chassis.subjects import SubjectsRpc
 from services.feedback.clients import ProfilesClient
 from services.feedback.project import Projector
 from services.feedback.rpc import FeedbackRpc
 from services.feedback.store import AnswerStore, CaseStore, ProjectionStore, SurveyStore
+from services.feedback.subjects import tables_of_people
 from services.feedback.usecases import Answers
 
 
-class Settings(ServiceSettings):
+class Settings(ReaderSettings):
     """RAPPORT_FEEDBACK_..."""
 
     model_config = prefix_of("feedback")
@@ -40,8 +44,10 @@ async def assemble(settings: Settings, host: Host) -> None:
     taking = Answers(answers, profiles, time_to_act=timedelta(hours=settings.case_hours))
     servicer = FeedbackRpc(SurveyStore(database), answers, CaseStore(database), taking, profiles)
     host.server.add(add_FeedbackServicer_to_server, servicer, feedback_pb2.DESCRIPTOR)
+    subjects = SubjectsRpc(database, tables_of_people(profiles))
+    host.server.add(add_SubjectsServicer_to_server, subjects, subjects_pb2.DESCRIPTOR)
 
-    reader, projector = Reader(database, cursor), Projector(ProjectionStore(database, cursor))
+    reader, projector = reader_of(settings, database, cursor), Projector(ProjectionStore(database, cursor))
     host.background("project", lambda: reader.follow(projector.handle))
     host.background("outbox", lambda: outbox.send(database, profiles.append))
 

@@ -1,4 +1,4 @@
-"""Follows the log: who entered or left a segment, and who became whom."""
+"""Follows the log: who entered or left a segment, who became whom, and who parted."""
 
 import json
 from collections.abc import Sequence
@@ -8,17 +8,18 @@ from uuid import UUID
 from rapport.profiles.v1.event_pb2 import Event
 
 from chassis.log import Position, Record, messages
-from services.feedback.domain import Enrolment, in_order
+from services.feedback.domain import Enrolment, Parting, in_order
 from services.feedback.store import ProjectionStore
 
 # Who may say what: a client's event of the same name says nothing.
 _SOURCES: Final = {
     "Profile Merged": "rapport.profiles",
+    "Profile Unmerged": "rapport.profiles",
     "Segment Entered": "rapport.segmentation",
     "Segment Exited": "rapport.segmentation",
 }
 
-Said = Enrolment | tuple[UUID, UUID]
+Said = Enrolment | tuple[UUID, UUID] | Parting
 
 
 class Projector:
@@ -37,7 +38,7 @@ class Projector:
 
 
 def said_by(event: Event) -> Said | None:
-    """An enrolment, or (from, into) of a merge; None for what is of no concern here."""
+    """An enrolment, (from, into) of a merge, or a parting; None for what is of no concern here."""
     # A service writes through no channel; a client may call its own as it likes.
     if not event.source or _SOURCES.get(event.name) != event.source or event.channel:
         return None
@@ -45,6 +46,9 @@ def said_by(event: Event) -> Said | None:
         properties: Any = json.loads(event.properties)
         if event.name == "Profile Merged":
             return UUID(properties["from"]), UUID(properties["into"])
+        if event.name == "Profile Unmerged":
+            nodes = [UUID(node) for node in properties["nodes"]]
+            return Parting(UUID(properties["from"]), UUID(properties["into"]), nodes)
         return Enrolment(str(properties["segment"]), UUID(event.node_id), event.name == "Segment Entered")
     except (KeyError, ValueError, TypeError, AttributeError):
         return None

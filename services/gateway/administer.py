@@ -8,6 +8,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from chassis import db, rpc
 from chassis.errors import Error
 from chassis.settings import ServiceSettings, prefix_of
 from services.gateway import usecases
-from services.gateway.domain import Key, Kind, Scope
+from services.gateway.domain import Key, Kind, Pace, Scope, is_good
 from services.gateway.store import KeyStore
 from services.gateway.usecases import DemoKeys
 
@@ -54,9 +55,23 @@ async def ensure_demo(database_url: str, profiles_target: str, path: Path, *, te
 
 def describe(key: Key) -> str:
     """A key in one line."""
-    state = f"revoked {key.revoked:%Y-%m-%d %H:%M}Z" if key.revoked else "good"
     used = f"last used {key.last_used}" if key.last_used else "never used"
-    return f"{key.key_id}  {key.tenant_id}  {key.kind.value}  {','.join(sorted(key.scopes))}  {state}  {used}"
+    paces = ((key.pace.requests_per_s, "requests/s"), (key.pace.events_per_s, "events/s"))
+    limits = "".join(f"  {value:g} {unit}" for value, unit in paces if value)
+    return f"{key.key_id}  {key.tenant_id}  {key.kind.value}  {','.join(sorted(key.scopes))}  {_state(key)}  {used}{limits}"
+
+
+def _state(key: Key) -> str:
+    if key.revoked:
+        return f"revoked {key.revoked:%Y-%m-%d %H:%M}Z"
+    if key.expires:
+        return ("good until" if is_good(key, at=datetime.now(UTC)) else "expired") + f" {key.expires:%Y-%m-%d %H:%M}Z"
+    return "good"
+
+
+def shown(key: Key, text: str) -> Sequence[str]:
+    """The lines about a key that was just made."""
+    return [text, f"(shown once; its id is {key.key_id}, its scopes are {', '.join(sorted(key.scopes))})"]
 
 
 async def carry_out(arguments: argparse.Namespace, database_url: str, profiles_target: str) -> Sequence[str]:
@@ -67,8 +82,12 @@ async def carry_out(arguments: argparse.Namespace, database_url: str, profiles_t
                 created = await usecases.create_tenant(store, profiles, arguments.tenant, arguments.clock)
                 return [f"tenant {arguments.tenant}: " + ("created" if created else "was there already")]
             case "create-key":
-                key, text = await usecases.create_key(store, arguments.tenant, Kind(arguments.kind), arguments.scopes)
-                return [text, f"(shown once; its id is {key.key_id}, its scopes are {', '.join(sorted(key.scopes))})"]
+                pace = Pace(arguments.requests_per_s, arguments.events_per_s)
+                return shown(*await usecases.create_key(store, arguments.tenant, Kind(arguments.kind), arguments.scopes, pace))
+            case "rotate-key":
+                overlap = timedelta(hours=arguments.overlap_hours)
+                key, text, until = await usecases.rotate_key(store, arguments.key_id, overlap)
+                return [*shown(key, text), f"key {arguments.key_id}: good until {until:%Y-%m-%d %H:%M:%S}Z"]
             case "revoke-key":
                 revoked = await store.revoke(arguments.key_id)
                 return [f"key {arguments.key_id}: " + ("revoked" if revoked else "was revoked before")]
@@ -87,6 +106,11 @@ def parser() -> argparse.ArgumentParser:
     key.add_argument("tenant")
     key.add_argument("--kind", choices=[kind.value for kind in Kind], required=True)
     key.add_argument("--scopes", nargs="+", default=[], metavar="SCOPE", help=", ".join(Scope))
+    key.add_argument("--requests-per-s", type=float, help="most requests a second, of all replicas together")
+    key.add_argument("--events-per-s", type=float, help="most events a second, of all replicas together")
+    rotate = commands.add_parser("rotate-key", help="a new key for an old one, which stays good for a while")
+    rotate.add_argument("key_id")
+    rotate.add_argument("--overlap-hours", type=float, default=24.0)
     revoke = commands.add_parser("revoke-key")
     revoke.add_argument("key_id")
     keys = commands.add_parser("list-keys")

@@ -3,7 +3,7 @@
 import hmac
 import re
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import Enum, StrEnum
 from hashlib import sha256
@@ -15,6 +15,9 @@ TENANT_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 IDEMPOTENCY_KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,255}")
 # A request under an Idempotency-Key that has not been answered for so long died with its process.
 ABANDONED_AFTER: Final = timedelta(minutes=1)
+
+MOST_PER_S: Final = 1e9
+MOST_OVERLAP: Final = timedelta(days=90)
 
 ID_BYTES: Final = 6
 SECRET_BYTES: Final = 32
@@ -61,6 +64,23 @@ class Key:
     created: datetime
     revoked: datetime | None = None
     last_used: date | None = None
+    # Good until then; None: until it is revoked.
+    expires: datetime | None = None
+    pace: "Pace" = field(default_factory=lambda: Pace())
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a key may ask for in a second, of all replicas together. None: as many requests as any key, events without limit."""
+
+    requests_per_s: float | None = None
+    events_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_s", "events_per_s"):
+            value: float | None = getattr(self, name)
+            if value is not None and not 0 < value <= MOST_PER_S:
+                raise InvalidArgument(f"{name} is over 0 and at most {MOST_PER_S:,.0f}", field=name)
 
 
 def write_key_text(kind: Kind, *, identity: bytes, secret: bytes) -> str:
@@ -78,10 +98,22 @@ def digest_of(text: str) -> bytes:
     return sha256(text.encode()).digest()
 
 
-def admits(key: Key | None, text: str) -> bool:
+def admits(key: Key | None, text: str, *, at: datetime) -> bool:
     """Whether `text` is that key, and it still counts. Takes as long for a wrong secret as for the right one."""
     known = key.digest if key else bytes(32)
-    return hmac.compare_digest(known, digest_of(text)) and key is not None and key.revoked is None
+    return hmac.compare_digest(known, digest_of(text)) and key is not None and is_good(key, at=at)
+
+
+def is_good(key: Key, *, at: datetime) -> bool:
+    """Neither revoked nor expired."""
+    return key.revoked is None and (key.expires is None or at < key.expires)
+
+
+def check_overlap(overlap: timedelta) -> timedelta:
+    """How long a key that is replaced stays good. Raises InvalidArgument."""
+    if not timedelta(0) <= overlap <= MOST_OVERLAP:
+        raise InvalidArgument(f"a key that is replaced stays good for 0 to {MOST_OVERLAP.days} days", field="overlap")
+    return overlap
 
 
 def scopes_for(kind: Kind, asked: Sequence[str] = ()) -> frozenset[Scope]:
@@ -113,13 +145,19 @@ def unauthenticated(*, given: bool) -> Unauthenticated:
     """The same for an unknown, a revoked and a mistyped key."""
     if given:
         return Unauthenticated("the key is unknown or revoked", reason=Reason.INVALID_KEY)
-    message = "send a key: HTTP Basic with the key as user name and no password, or Authorization: Bearer <key>"
+    message = (
+        "send a key: HTTP Basic with the key as user name and no password, Authorization: Bearer <key>, "
+        "or, with events, writeKey in the body"
+    )
     return Unauthenticated(message, reason=Reason.MISSING_KEY)
 
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: `rate` tokens a second, at most one second's worth kept. Times are of a monotonic clock, in seconds."""
+    """A token bucket: `rate` tokens a second, at most one second's worth kept, and never fewer than one.
+
+    Times are of a monotonic clock, in seconds.
+    """
 
     rate: float
     tokens: float
@@ -127,17 +165,35 @@ class Bucket:
 
     def take(self, now: float) -> bool:
         """One token; False where there is none."""
-        self.tokens = min(self.rate, self.tokens + (now - self.filled) * self.rate)
-        self.filled = now
-        if self.tokens < 1.0:
+        if not self.has_any(now):
             return False
         self.tokens -= 1.0
         return True
 
+    def has_any(self, now: float) -> bool:
+        """Whether there is a token."""
+        self.tokens = min(self.most, self.tokens + (now - self.filled) * self.rate)
+        self.filled = now
+        return self.tokens >= 1.0
+
+    def spend(self, count: int) -> None:
+        """Takes tokens that were used before anybody knew how many it would be; what is missing is owed."""
+        self.tokens -= count
+
+    @property
+    def most(self) -> float:
+        """Tokens that are kept."""
+        return max(1.0, self.rate)
+
     @property
     def full_in_s(self) -> float:
         """Seconds until the bucket is full again."""
-        return (self.rate - self.tokens) / self.rate
+        return (self.most - self.tokens) / self.rate
+
+    @property
+    def next_in_s(self) -> float:
+        """Seconds until there is a token."""
+        return max(0.0, (1.0 - self.tokens) / self.rate)
 
 
 class Repeat(Enum):

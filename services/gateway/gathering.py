@@ -10,13 +10,16 @@ from rapport.profiles.v1 import profiles_pb2 as profiles
 from rapport.scoring.v1 import scoring_pb2 as scoring
 
 from chassis import context
-from chassis.errors import Error, Exhausted, InvalidArgument, Reason
+from chassis.errors import Error, InvalidArgument, Reason
 from chassis.gather import Gather
+from services.gateway.capacity import BODY_WEIGHT, Capacity
 from services.gateway.clients import Services
 
-# Bodies that wait for profiles, of all tenants together.
-MOST_WAITING_BYTES: Final = 64 << 20
 SUBMISSIONS_A_CALL: Final = 256
+# A longer call would make those wait that come after it.
+WEIGHT_A_CALL: Final = 512 << 10
+# To profiles, for all tenants together.
+CALLS_IN_FLIGHT: Final = 8
 SCORES_A_CALL: Final = 256
 
 
@@ -37,27 +40,23 @@ def _request_id(asked: Sequence[_Asked[Item]]) -> str:
 class Submissions:
     """Bodies on their way to profiles.Ingest."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, capacity: Capacity) -> None:
         self._services = services
+        self._capacity = capacity
+        self._calls = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._by_tenant: dict[str, Gather[_Asked[profiles.Submission], Sequence[profiles.Receipt]]] = {}
-        self._waiting_bytes = 0
 
     async def submit(self, submission: profiles.Submission) -> Sequence[profiles.Receipt]:
-        """The receipts of one body. Raises InvalidArgument where it cannot be read, Exhausted where too much waits."""
-        weight = len(submission.body)
-        if self._waiting_bytes + weight > MOST_WAITING_BYTES:
-            raise Exhausted("too many events are waiting to be stored", reason=Reason.QUEUE_FULL, retry_after_s=1.0)
-        self._waiting_bytes += weight
-        try:
-            return await self._gather().ask(_Asked(submission, context.current().request_id), weight=weight)
-        finally:
-            self._waiting_bytes -= weight
+        """The receipts of one body. Raises InvalidArgument where it cannot be read."""
+        weight = BODY_WEIGHT + len(submission.body)
+        return await self._gather().ask(_Asked(submission, context.current().request_id), weight=weight)
 
     def _gather(self) -> Gather[_Asked[profiles.Submission], Sequence[profiles.Receipt]]:
         tenant = context.tenant()
         gather = self._by_tenant.get(tenant)
         if gather is None:
-            gather = self._by_tenant[tenant] = Gather(_Ingest(self._services, tenant).send, size=SUBMISSIONS_A_CALL)
+            send = _Ingest(self._services, tenant, self._capacity, self._calls).send
+            gather = self._by_tenant[tenant] = Gather(send, size=SUBMISSIONS_A_CALL, weight=WEIGHT_A_CALL)
         return gather
 
 
@@ -65,23 +64,34 @@ class Submissions:
 class _Ingest:
     services: Services
     tenant: str
+    capacity: Capacity
+    calls: asyncio.Semaphore
 
     async def send(self, items: Sequence[_Asked[profiles.Submission]]) -> Sequence[Sequence[profiles.Receipt] | Error]:
-        with context.use(tenant=self.tenant, request_id=_request_id(items), actor="gateway"):
-            answer = await self.services.profiles.Ingest(profiles.IngestRequest(submissions=[each.item for each in items]))
+        request = profiles.IngestRequest(submissions=[each.item for each in items])
+        weight = sum(BODY_WEIGHT + len(each.item.body) for each in items)
+        is_done = False
+        async with self.calls:
+            flight = self.capacity.send(weight)
+            try:
+                with context.use(tenant=self.tenant, request_id=_request_id(items), actor="gateway"):
+                    answer = await self.services.profiles.Ingest(request)
+                is_done = True
+            finally:
+                self.capacity.end(flight, done=is_done)
         return [_receipts(result) for result in answer.submissions]
 
 
 def _receipts(result: profiles.SubmissionResult) -> Sequence[profiles.Receipt] | Error:
     if not result.HasField("malformed"):
         return result.receipts.receipts
-    return refusal(result.malformed.reason, result.malformed.message, result.malformed.field)
+    return refusal(result.malformed.reason, result.malformed.message, result.malformed.field, result.malformed.message_id)
 
 
-def refusal(reason: str, message: str, field: str) -> InvalidArgument:
-    """A rejected event or body as an error of its sender's."""
+def refusal(reason: str, message: str, field: str, message_id: str = "") -> InvalidArgument:
+    """A rejected event or body as an error of its sender's, who may ask for its receipt by `message_id`."""
     known = Reason[reason] if reason in Reason.__members__ else Reason.INVALID_FIELD
-    return InvalidArgument(message or known.value, reason=known, field=field)
+    return InvalidArgument(message or known.value, reason=known, field=field, metadata={"message_id": message_id})
 
 
 @dataclass(frozen=True, slots=True)

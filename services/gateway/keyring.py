@@ -5,11 +5,14 @@ import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from math import ceil
 
-from chassis.errors import Exhausted, Reason
+from chassis.errors import Error, Exhausted, Reason
 from services.gateway.domain import Bucket, Key, Scope, admits, key_id_of, unauthenticated
 
 Find = Callable[[str], Awaitable[Key | None]]
+Mark = Callable[[str], Awaitable[None]]
 
 FRESH_S = 5.0
 # Of key ids, known and unknown; beyond it all are looked up anew, so nobody can fill the memory with made-up ids.
@@ -34,7 +37,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What the RateLimit headers say: requests a second, how many are left, seconds until all are back."""
+    """What the RateLimit headers say: requests a second of this process, how many are left, seconds until all are back.
+
+    Where there is no room, `reset_s` is until there is some.
+    """
 
     limit: int
     remaining: int
@@ -50,31 +56,80 @@ class _Entry:
 class Keyring:
     """Checks keys. A revoked key is refused FRESH_S after its revocation at the latest."""
 
-    def __init__(self, find: Find, *, rate_per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, find: Find, *, rate_per_s: float, mark_used: Mark | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._find = find
+        self._mark_used = mark_used
+        self._marked: set[tuple[str, date]] = set()
+        self._marking: set[asyncio.Task[None]] = set()
         self._rate = rate_per_s
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._lookups: dict[str, asyncio.Task[Key | None]] = {}
-        self._buckets: dict[str, Bucket] = {}
+        self._requests: dict[str, Bucket] = {}
+        self._events: dict[str, Bucket] = {}
+        # Processes that serve; each gives a key its share of the key's pace.
+        self.replicas = 1
 
     async def caller_of(self, authorization: str | None) -> Caller:
         """Who sent this Authorization header. Raises Unauthenticated; Unavailable where the keys cannot be read."""
-        text = key_text_of(authorization)
+        return await self.caller_by(key_text_of(authorization))
+
+    async def caller_by(self, text: str) -> Caller:
+        """Who has the key with this text. Raises as `caller_of` does."""
         key_id = key_id_of(text)
         key = await self._key(key_id) if key_id else None
-        if not admits(key, text) or key is None:
+        now = datetime.now(UTC)
+        if not admits(key, text, at=now) or key is None:
             raise unauthenticated(given=bool(text))
+        if self._mark_used is not None and key.last_used != now.date():
+            self._mark(self._mark_used, key.key_id, now.date())
         return Caller(key, text)
 
+    def _mark(self, mark_used: Mark, key_id: str, today: date) -> None:
+        """Once a day and process, beside the request: it does not wait for it, and does not fail with it."""
+        if (key_id, today) in self._marked:
+            return
+        if len(self._marked) >= MOST_ENTRIES:
+            self._marked.clear()
+        self._marked.add((key_id, today))
+
+        async def mark() -> None:
+            try:
+                await mark_used(key_id)
+            except Error:
+                self._marked.discard((key_id, today))
+
+        task = asyncio.create_task(mark())
+        self._marking.add(task)
+        task.add_done_callback(self._marking.discard)
+
     def take(self, caller: Caller) -> Allowance:
-        """Counts one request. `remaining` is -1 where there was no room for it."""
+        """Counts one request. `remaining` is -1 where there was no room for it, or where the key has sent too many events."""
         now = self._clock()
-        bucket = self._buckets.get(caller.key.key_id)
-        if bucket is None:
-            bucket = self._buckets[caller.key.key_id] = Bucket(self._rate, self._rate, now)
+        key = caller.key
+        bucket = self._bucket(self._requests, key.key_id, key.pace.requests_per_s or self._rate, now)
+        if (events_per_s := key.pace.events_per_s) is not None:
+            events = self._bucket(self._events, key.key_id, events_per_s, now)
+            if not events.has_any(now):
+                return Allowance(int(events_per_s), -1, ceil(events.next_in_s))
         remaining = int(bucket.tokens) if bucket.take(now) else -1
-        return Allowance(int(self._rate), remaining, max(1, round(bucket.full_in_s)))
+        waiting_s = bucket.full_in_s if remaining >= 0 else bucket.next_in_s
+        return Allowance(max(1, int(bucket.rate)), remaining, max(1, round(waiting_s)))
+
+    def spend(self, caller: Caller, events: int) -> None:
+        """Counts the events of a body. A body may hold more than the key has left: the next ones then wait longer."""
+        if bucket := self._events.get(caller.key.key_id):
+            bucket.spend(events)
+
+    def _bucket(self, buckets: dict[str, Bucket], key_id: str, whole: float, now: float) -> Bucket:
+        rate = whole / self.replicas
+        bucket = buckets.get(key_id)
+        if bucket is None:
+            bucket = buckets[key_id] = Bucket(rate, max(1.0, rate), now)
+        bucket.rate = rate  # the key's pace, or the number of replicas, may have changed
+        return bucket
 
     async def _key(self, key_id: str) -> Key | None:
         entry = self._entries.get(key_id)
@@ -113,4 +168,4 @@ def key_text_of(authorization: str | None) -> str:
 def refuse_haste(allowance: Allowance) -> None:
     """Raises Exhausted where there was no room."""
     if allowance.remaining < 0:
-        raise Exhausted("the key asks too often", reason=Reason.RATE_LIMITED, retry_after_s=1.0)
+        raise Exhausted("the key asks too often", reason=Reason.RATE_LIMITED, retry_after_s=float(allowance.reset_s))

@@ -5,20 +5,26 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator, Generator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import Field
 
 from chassis import telemetry
+from chassis.errors import Unavailable
 from chassis.process import Host, carry_out, catch_signals, serve_metrics
 from chassis.settings import ServiceSettings, prefix_of
-from services.gateway import api, clients
+from services.gateway import api, clients, erasing
+from services.gateway.audit import AuditStore
+from services.gateway.capacity import PATIENCE_S, Capacity
 from services.gateway.keyring import Keyring
-from services.gateway.store import AnswerStore, KeyStore
+from services.gateway.store import AnswerStore, KeyStore, ReplicaStore
 
 ANSWERS_KEPT = timedelta(hours=24)
 SWEEP_EVERY_S = 600.0
+TELL_EVERY_S = 2.0
+GONE_AFTER = timedelta(seconds=8)
 
 
 class Settings(ServiceSettings):
@@ -34,7 +40,16 @@ class Settings(ServiceSettings):
     recommendation_target: str = Field("127.0.0.1:8084", description="gRPC address of recommendation.")
     feedback_target: str = Field("127.0.0.1:8085", description="gRPC address of feedback.")
     evaluation_target: str = Field("127.0.0.1:8086", description="gRPC address of evaluation.")
-    rate_limit_per_s: float = Field(20_000.0, ge=1, description="Requests a second that one key may make of one process.")
+    rate_limit_per_s: float = Field(
+        20_000.0, ge=1, description="Requests a second of a key that has no pace of its own, for all replicas together."
+    )
+    intake_patience_s: float = Field(
+        PATIENCE_S,
+        gt=0,
+        le=10,
+        description="Seconds that accepted events may wait for profiles; what would wait longer gets 429.",
+    )
+    allowed_origins: str = Field("*", description="Origins whose pages may send events, with commas between them; *: all.")
 
     @property
     def targets(self) -> dict[str, str]:
@@ -62,8 +77,29 @@ async def assemble(settings: Settings, host: Host) -> FastAPI:
             await asyncio.sleep(SWEEP_EVERY_S)
 
     host.background("sweep", sweep)
-    keyring = Keyring(KeyStore(database).find, rate_per_s=settings.rate_limit_per_s)
-    return api.build(services, keyring, answers, version=settings.version)
+    host.background("erasing", lambda: erasing.follow(services))
+    keys = KeyStore(database)
+    keyring = Keyring(keys.find, rate_per_s=settings.rate_limit_per_s, mark_used=keys.mark_used)
+    replica_id, replicas = uuid4(), ReplicaStore(database)
+    keyring.replicas = await replicas.tell(replica_id, gone_after=GONE_AFTER)
+    host.background("replicas", lambda: count_replicas(replicas, replica_id, keyring))
+    capacity = Capacity(patience_s=settings.intake_patience_s)
+    origins = frozenset(origin.strip().rstrip("/") for origin in settings.allowed_origins.split(",") if origin.strip())
+    return api.build(
+        services, keyring, answers, AuditStore(database), version=settings.version, capacity=capacity, origins=origins
+    )
+
+
+async def count_replicas(store: ReplicaStore, replica_id: UUID, keyring: Keyring) -> None:
+    """Runs for ever: each process gives a key its share of the key's pace, so that all give the whole of it."""
+    try:
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            with contextlib.suppress(Unavailable):
+                keyring.replicas = await store.tell(replica_id, gone_after=GONE_AFTER)
+    finally:
+        with contextlib.suppress(Unavailable):
+            await asyncio.shield(store.leave(replica_id))
 
 
 @contextlib.asynccontextmanager

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from chassis.db import Database
+from chassis.db import Connection, Database
 from chassis.errors import Conflict, NotFound
-from services.gateway.domain import Attempt, Key, Kind, Repeat, Scope, judge_repeat
+from services.gateway.domain import Attempt, Key, Kind, Pace, Repeat, Scope, judge_repeat
 
-_KEY_COLUMNS = "key_id, tenant_id, kind, scopes, digest, created, revoked, last_used"
+_KEY_COLUMNS = "key_id, tenant_id, kind, scopes, digest, created, revoked, last_used, requests_per_s, events_per_s, expires"
 # A newer version may have written scopes that this one does not know.
 _SCOPES = frozenset(Scope)
 
@@ -38,26 +39,39 @@ class KeyStore:
 
     async def add(self, key: Key) -> None:
         """Raises NotFound where there is no such tenant."""
-        insert = f"""
-            INSERT INTO gateway.keys ({_KEY_COLUMNS})
-            SELECT $1, tenant_id, $3, $4, $5, $6, NULL, NULL FROM gateway.tenants WHERE tenant_id = $2"""
         async with self._database.connection() as connection:
-            done = await connection.execute(
-                insert, key.key_id, key.tenant_id, key.kind.value, sorted(key.scopes), key.digest, key.created
-            )
-        if done.endswith(" 0"):
-            raise NotFound(f"there is no tenant {key.tenant_id!r}", field="tenant_id")
+            await _add(connection, key)
+
+    async def replace(self, key_id: str, key: Key, *, until: datetime) -> datetime:
+        """Adds `key`; the old one is good until then, or until it expires anyway. Raises NotFound without a good old one."""
+        update = """
+            UPDATE gateway.keys SET expires = least(coalesce(expires, $2), $2)
+            WHERE key_id = $1 AND revoked IS NULL AND (expires IS NULL OR expires > now()) RETURNING expires"""
+        async with self._database.transaction() as connection:
+            if (expires := await connection.fetchval(update, key_id, until)) is None:
+                raise NotFound(f"there is no good key {key_id!r}", field="key_id")
+            await _add(connection, key)
+        return expires
+
+    async def get(self, key_id: str) -> Key:
+        """The key, revoked or not. Raises NotFound."""
+        if (key := await self.find(key_id)) is None:
+            raise NotFound(f"there is no key {key_id!r}", field="key_id")
+        return key
 
     async def find(self, key_id: str) -> Key | None:
-        """The key, revoked or not. Asking for it marks it as used today."""
-        mark = """
-            UPDATE gateway.keys SET last_used = current_date
-            WHERE key_id = $1 AND revoked IS NULL AND last_used IS DISTINCT FROM current_date"""
+        """The key, revoked or not."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(f"SELECT {_KEY_COLUMNS} FROM gateway.keys WHERE key_id = $1", key_id)
-            if row and row["last_used"] != datetime.now(row["created"].tzinfo).date():
-                await connection.execute(mark, key_id)
         return _key(row) if row else None
+
+    async def mark_used(self, key_id: str) -> None:
+        """Somebody who has the key used it today."""
+        update = (
+            "UPDATE gateway.keys SET last_used = current_date WHERE key_id = $1 AND last_used IS DISTINCT FROM current_date"
+        )
+        async with self._database.connection() as connection:
+            await connection.execute(update, key_id)
 
     async def revoke(self, key_id: str) -> bool:
         """False: it was revoked before. Raises NotFound."""
@@ -79,6 +93,16 @@ class KeyStore:
             return [_key(row) for row in await connection.fetch(select, tenant_id)]
 
 
+async def _add(connection: Connection, key: Key) -> None:
+    insert = f"""
+        INSERT INTO gateway.keys ({_KEY_COLUMNS})
+        SELECT $1, tenant_id, $3, $4, $5, $6, NULL, NULL, $7, $8, NULL FROM gateway.tenants WHERE tenant_id = $2"""
+    about = (key.key_id, key.tenant_id, key.kind.value, sorted(key.scopes), key.digest, key.created)
+    done = await connection.execute(insert, *about, key.pace.requests_per_s, key.pace.events_per_s)
+    if done.endswith(" 0"):
+        raise NotFound(f"there is no tenant {key.tenant_id!r}", field="tenant_id")
+
+
 def _key(row: Any) -> Key:
     last_used: date | None = row["last_used"]
     return Key(
@@ -90,6 +114,8 @@ def _key(row: Any) -> Key:
         created=row["created"],
         revoked=row["revoked"],
         last_used=last_used,
+        expires=row["expires"],
+        pace=Pace(row["requests_per_s"], row["events_per_s"]),
     )
 
 
@@ -134,3 +160,25 @@ class AnswerStore:
         async with self._database.connection() as connection:
             done = await connection.execute("DELETE FROM gateway.idempotency WHERE started < $1", at - keep)
         return int(done.rsplit(" ", 1)[1])
+
+
+class ReplicaStore:
+    """The gateway's processes, as they told of themselves."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tell(self, replica_id: UUID, *, gone_after: timedelta) -> int:
+        """This one is alive; how many are. Forgets those that said nothing for `gone_after`."""
+        upsert = """
+            INSERT INTO gateway.replicas (replica_id, seen) VALUES ($1, now())
+            ON CONFLICT (replica_id) DO UPDATE SET seen = now()"""
+        async with self._database.transaction() as connection:
+            await connection.execute("DELETE FROM gateway.replicas WHERE seen < now() - $1::interval", gone_after)
+            await connection.execute(upsert, replica_id)
+            return await connection.fetchval("SELECT count(*) FROM gateway.replicas")
+
+    async def leave(self, replica_id: UUID) -> None:
+        """This one ends."""
+        async with self._database.connection() as connection:
+            await connection.execute("DELETE FROM gateway.replicas WHERE replica_id = $1", replica_id)

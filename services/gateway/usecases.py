@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,8 +17,10 @@ from services.gateway.domain import (
     SECRET_BYTES,
     Key,
     Kind,
+    Pace,
     Scope,
     admits,
+    check_overlap,
     check_tenant,
     digest_of,
     key_id_of,
@@ -51,18 +53,36 @@ async def create_tenant(store: KeyStore, profiles: "ProfilesAsyncStub", tenant_i
     return created
 
 
-async def create_key(store: KeyStore, tenant_id: str, kind: Kind, scopes: Sequence[str] = ()) -> tuple[Key, str]:
+async def create_key(
+    store: KeyStore, tenant_id: str, kind: Kind, scopes: Sequence[str] = (), pace: Pace | None = None
+) -> tuple[Key, str]:
     """The key, and its text, which is kept nowhere else. Raises NotFound without such a tenant, InvalidArgument."""
+    key, text = _new_key(tenant_id, kind, scopes_for(kind, scopes), pace or Pace())
+    await store.add(key)
+    return key, text
+
+
+async def rotate_key(store: KeyStore, key_id: str, overlap: timedelta) -> tuple[Key, str, datetime]:
+    """A new key that may do what the old one may, its text, and until when the old one is good.
+
+    Raises NotFound where there is no good key with that id, InvalidArgument for an overlap that cannot be.
+    """
+    old = await store.get(key_id)
+    key, text = _new_key(old.tenant_id, old.kind, old.scopes, old.pace)
+    return key, text, await store.replace(key_id, key, until=key.created + check_overlap(overlap))
+
+
+def _new_key(tenant_id: str, kind: Kind, scopes: frozenset[Scope], pace: Pace) -> tuple[Key, str]:
     text = write_key_text(kind, identity=secrets.token_bytes(ID_BYTES), secret=secrets.token_bytes(SECRET_BYTES))
     key = Key(
         key_id=key_id_of(text) or "",
         tenant_id=tenant_id,
         kind=kind,
-        scopes=scopes_for(kind, scopes),
+        scopes=scopes,
         digest=digest_of(text),
         created=datetime.now(UTC),
+        pace=pace,
     )
-    await store.add(key)
     return key, text
 
 
@@ -92,7 +112,7 @@ def read_demo_keys(path: Path) -> DemoKeys | None:
 
 async def _is_good(store: KeyStore, text: str) -> bool:
     key_id = key_id_of(text)
-    return key_id is not None and admits(await store.find(key_id), text)
+    return key_id is not None and admits(await store.find(key_id), text, at=datetime.now(UTC))
 
 
 def _write_private(path: Path, content: dict[str, str]) -> None:

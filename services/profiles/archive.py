@@ -1,9 +1,11 @@
-"""Starts exports: each in a short-lived process of its own."""
+"""Starts exports and what else is done to the archive: each in a short-lived process of its own."""
 
 import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import msgspec
 
@@ -19,6 +21,13 @@ class Exported(msgspec.Struct, frozen=True):
     through_us: int
 
 
+class Redacted(msgspec.Struct, frozen=True):
+    """What services.profiles.redact answers with."""
+
+    row_count: int
+    file_count: int
+
+
 class Archive:
     """The Parquet archive."""
 
@@ -28,23 +37,30 @@ class Archive:
 
     async def export(self, tenant_id: str) -> Exported:
         """Brings the tenant's archive up to date. Ends the process where nobody waits for it any more."""
-        process = self._start(tenant_id)
+        return msgspec.json.decode(await self._run("export", tenant_id), type=Exported)
+
+    async def redact(self, tenant_id: str, node_ids: Sequence[UUID]) -> Mapping[str, int]:
+        """Takes people out of the tenant's archive; how many rows."""
+        answer = await self._run("redact", tenant_id, *map(str, node_ids))
+        return {"archive": msgspec.json.decode(answer, type=Redacted).row_count}
+
+    async def _run(self, module: str, *arguments: str) -> bytes:
+        process = self._start(module, arguments)
         try:
             answer, complaint = await asyncio.to_thread(process.communicate)
         except asyncio.CancelledError:
             process.kill()
             raise
         if process.returncode != 0:
-            telemetry.logger().error(
-                "an export failed", code=process.returncode, output=complaint.decode(errors="replace")[-2000:]
-            )
-            raise RuntimeError("the export failed")
-        return msgspec.json.decode(answer, type=Exported)
+            said = complaint.decode(errors="replace")[-2000:]
+            telemetry.logger().error("the archive could not be written", task=module, code=process.returncode, output=said)
+            raise RuntimeError(f"{module} of the archive failed")
+        return answer
 
-    def _start(self, tenant_id: str) -> subprocess.Popen[bytes]:
+    def _start(self, module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         # Not the loop's own subprocesses: uvloop forks, and the child dies in gRPC's handlers. This is a vfork.
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "services.profiles.export", tenant_id],
+            [sys.executable, "-m", f"services.profiles.{module}", *arguments],
             env={**os.environ, **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,5 +1,6 @@
 """From a call to the event that the log will hold: checked, pseudonymous, split into what is public and what is sealed."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -12,6 +13,7 @@ from rapport.profiles.v1 import event_pb2
 from chassis.errors import InvalidArgument, Reason
 from services.profiles.domain import classify, validate
 from services.profiles.domain.clock import ClockKind, check_bounds, event_time, moment_of, parse_time
+from services.profiles.domain.identifiers import found_in, is_nobodys
 from services.profiles.domain.identity import Namespace
 from services.profiles.domain.refs import profile_id as parse_profile_id
 from services.profiles.jsontext import dumps, loads
@@ -21,8 +23,11 @@ from services.profiles.vault import Node
 
 MAX_SHARED_CONTEXT_BYTES: Final = 8 * 1024
 MAX_FACT_ID_LENGTH: Final = 512
+# Before the message id of a call that came without.
+DERIVED: Final = "derived-"
 _MAX_LABEL_LENGTH: Final = 32
 _NUL: Final = b"\\u0000"
+_SCOPED: Final = re.compile(r"@[a-z0-9-]{1,40}/[a-z0-9-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +120,11 @@ def draft_of_call(call: Call, raw: bytes, origin: Origin, tenant: Tenant, positi
     sent_us = parse_time(call.sent_at, "sentAt") if call.sent_at else origin.sent_us
     ts_us = event_time(origin.received_us, timestamp=call.timestamp, original=call.original_timestamp, sent_us=sent_us)
     if not ids.message_id:
-        ids.message_id = "derived-" + fingerprint(tenant.tenant_id, raw, origin.received_us, position).hex()
+        ids.message_id = DERIVED + fingerprint(tenant.tenant_id, raw, origin.received_us, position).hex()
     return _assemble(call, type_, name, fields, ids, origin, tenant, ts_us)
 
 
+_PREVIOUS: Final = (Namespace.USER_ID, Namespace.ANONYMOUS_ID)
 _WITH_TRAITS: Final = frozenset({"identify", "group"})
 _NAMED: Final = frozenset({"track", "page", "screen"})
 
@@ -161,6 +167,8 @@ def _assemble(
         channel, source = _label(context.get("channel")), _library(context.get("library"))
     channel = channel or _label(call.channel)
     (node_id, node_text), *linked = _nodes(type_, ids, tenant)
+    joining, finding = _found(type_, call.traits if type_ == "identify" else None, context, tenant)
+    linked += [node for node in joining if node not in linked]
     event = event_pb2.Event(
         event_id=tenant.keys.event_id(ids.message_id),
         type=type_,
@@ -173,7 +181,10 @@ def _assemble(
         properties=dumps(public) if public else b"",
         source=source or channel,
         channel=channel,
+        found_ids=[text for _, text in finding],
     )
+    if ids.group_id and type_ == "group":
+        event.account_id = str(tenant.keys.account_id(ids.group_id))
     if personal and type_ == "identify":
         event.traits_digest = tenant.keys.traits_digest(node_id, dumps(personal))
     return Draft(ids.message_id, event, node_id, dumps(secret), origin.received)
@@ -192,19 +203,51 @@ def _identifiers(ids: _Ids) -> dict[str, Any]:
 
 
 def _nodes(type_: str, ids: _Ids, tenant: Tenant) -> list[Node]:
-    """The nodes that a call names, the one that it belongs to first.
+    """The nodes that a call names, the one that it belongs to first. Raises InvalidArgument where all are nobody's.
 
     An alias' previousId may be of either kind, and nothing in the call says which: it is linked as both.
     """
-    nodes: list[Node] = []
-    if ids.user_id:
-        nodes.append(tenant.keys.node(Namespace.USER_ID, ids.user_id))
-    if ids.anonymous_id:
-        nodes.append(tenant.keys.node(Namespace.ANONYMOUS_ID, ids.anonymous_id))
-    if type_ == "alias":
-        previous = [tenant.keys.node(namespace, ids.previous_id) for namespace in Namespace]
+    named = ((Namespace.USER_ID, ids.user_id), (Namespace.ANONYMOUS_ID, ids.anonymous_id))
+    nodes = [node for namespace, value in named if value and (node := _somebody(namespace, value, tenant))]
+    if not nodes:
+        raise InvalidArgument(
+            "the userId and anonymousId are values that are nobody's, like null or 0; leave out what is not known",
+            reason=Reason.BLOCKED_IDENTIFIER,
+            field="userId" if ids.user_id else "anonymousId",
+        )
+    if type_ == "alias" and not is_nobodys(Namespace.ANONYMOUS_ID, ids.previous_id):
+        previous = [tenant.keys.node(namespace, ids.previous_id) for namespace in _PREVIOUS]
         nodes += [node for node in previous if node not in nodes]
     return nodes
+
+
+def _somebody(namespace: Namespace, value: str, tenant: Tenant) -> Node | None:
+    """None for a value that is nobody's."""
+    node = tenant.keys.node(namespace, value)
+    return None if is_nobodys(namespace, value) or node[0] in tenant.rules.now.blocked else node
+
+
+def _found(
+    type_: str, traits: dict[str, Any] | None, context: dict[str, Any] | None, tenant: Tenant
+) -> tuple[list[Node], list[Node]]:
+    """(other identifiers that join, those that only find), of the kinds that the tenant's rules say.
+
+    Finding is kept up by identify calls alone: others say the same again and again.
+    """
+    rules = tenant.rules.now
+    if type_ != "identify" and not rules.joining:
+        return [], []
+    joining: list[Node] = []
+    finding: list[Node] = []
+    for namespace, value in found_in(traits or {}, context or {}) if traits or context else ():
+        node = tenant.keys.node(namespace, value)
+        if node[0] in rules.blocked:
+            continue
+        if namespace in rules.joining:
+            joining.append(node)
+        elif type_ == "identify":
+            finding.append(node)
+    return joining, finding
 
 
 def _label(value: Any) -> str:
@@ -215,8 +258,9 @@ def _label(value: Any) -> str:
 
 
 def _library(value: Any) -> str:
-    """The client library's name."""
-    return _label(value.get("name")) if isinstance(value, dict) else ""
+    """The client library's name; those of npm may have a scope, "@segment/analytics-node", which is no address."""
+    name = value.get("name") if isinstance(value, dict) else ""
+    return name if isinstance(name, str) and _SCOPED.fullmatch(name) else _label(name)
 
 
 def draft_of_fact(fact: Fact, tenant: Tenant, *, now_us: int, received_us: int) -> Draft:

@@ -13,7 +13,8 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rapport.profiles.v1 import event_pb2
 
-from chassis.db import connect
+from chassis.db import Database, connect
 from chassis.log import message_of
 from services.profiles.domain.clock import DAY_US, microseconds
 from services.profiles.settings import Settings
@@ -102,7 +103,7 @@ def _write_events(folder: Path, tenant_id: str, last: Place, payloads: Sequence[
         # A row has its columns in the schema's order.
         arrays = [pa.array(column, field.type) for column, field in zip(columns, _EVENTS, strict=True)]
         name = f"events/day={date.fromordinal(date(1970, 1, 1).toordinal() + day)}/{last.xid}-{last.seq}.parquet"
-        files.append(_write(folder, name, pa.Table.from_arrays(arrays, schema=_EVENTS)))
+        files.append(write(folder, name, pa.Table.from_arrays(arrays, schema=_EVENTS)))
     return files
 
 
@@ -112,10 +113,10 @@ def _write_identities(folder: Path, rows: Sequence[tuple[Any, Any, int | None]])
         pa.array([str(row[1]) for row in rows], pa.string()),
         pa.array([_SINCE_EVER_US if row[2] is None else row[2] for row in rows], _MOMENT),
     ]
-    return _write(folder, "identities/identities.parquet", pa.Table.from_arrays(columns, schema=_IDENTITIES))
+    return write(folder, "identities/identities.parquet", pa.Table.from_arrays(columns, schema=_IDENTITIES))
 
 
-def _write(folder: Path, name: str, table: pa.Table) -> ArchiveFile:
+def write(folder: Path, name: str, table: pa.Table) -> ArchiveFile:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".writing")
@@ -141,13 +142,19 @@ def _digest(files: Sequence[ArchiveFile]) -> str:
     return sha.hexdigest()
 
 
+@asynccontextmanager
+async def locked(database: Database, tenant_id: str) -> AsyncGenerator[None]:
+    """One writer of a tenant's archive at a time, whoever asks; the lock goes with the connection."""
+    async with database.connection() as lock:
+        await lock.execute("SELECT pg_advisory_lock(hashtext('profiles export ' || $1))", tenant_id, timeout=600)
+        yield
+
+
 async def _main(tenant_id: str) -> Exported:
     settings = Settings()
     database = await connect(settings.database_url, connections=2, service="profiles-export")
     try:
-        async with database.connection() as lock:
-            # One export of a tenant at a time, whoever asks; the lock goes with the connection.
-            await lock.execute("SELECT pg_advisory_lock(hashtext('profiles export ' || $1))", tenant_id, timeout=600)
+        async with locked(database, tenant_id):
             return await export(ExportStore(database), tenant_id, Path(settings.archive_folder))
     finally:
         await database.close()

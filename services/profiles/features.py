@@ -1,6 +1,6 @@
 """The platform's features of some profiles at an instant."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,7 +16,11 @@ from services.profiles.lookup import nodes_of
 from services.profiles.store.features import FeatureStore
 from services.profiles.tenancy import Tenant, present_us
 
-_POSITIONS: Final = {name: position for position, name in enumerate(catalogue.NAMES)}
+# Whoever names no feature gets the features of the churn model: it reads them in this order.
+_DEFAULT: Final = catalogue.NAMES
+_POSITIONS: Final[Mapping[str, int]] = {
+    feature.name: position for features in catalogue.SETS.values() for position, feature in enumerate(features)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,41 +33,57 @@ class Computed:
 
 
 class Features:
-    """The catalogue, compiled once. A call that asks for a few of them is answered from the same query."""
+    """The sets of the catalogue, each compiled once and one query. Who asks for a few features is answered from their sets'."""
 
     def __init__(self, database: Database) -> None:
-        self.compiled: Compiled = compile_online(catalogue.FEATURES)
-        self._store = FeatureStore(database, self.compiled.sql)
+        self.sets: Mapping[str, Compiled] = {name: compile_online(features) for name, features in catalogue.SETS.items()}
+        self.compiled: Compiled = self.sets["churn"]
+        self._store = FeatureStore(database)
 
     async def compute(self, tenant: Tenant, refs: Sequence[str], names: Sequence[str], at: datetime | None) -> Computed:
-        """Raises InvalidArgument. `names` empty: all; `at` None: the tenant's present."""
-        positions = _chosen(names)
+        """Raises InvalidArgument. `names` empty: the churn model's; `at` None: the tenant's present."""
+        _check(names)
+        chosen = names or _DEFAULT
+        sets = list(dict.fromkeys(catalogue.SET_OF[name] for name in chosen))
         node_ids = nodes_of(tenant, refs)
         read = await self._store.read(
-            tenant.tenant_id, node_ids, at, lambda newest: moment_of(present_us(tenant.clock, newest))
+            tenant.tenant_id,
+            node_ids,
+            at,
+            lambda newest: moment_of(present_us(tenant.clock, newest)),
+            [self.sets[name].sql for name in sets],
         )
-        found = {row.profile_id: row for row in map(self.compiled.decode, read.records)}
+        found = [
+            {row.profile_id: row for row in map(self.sets[name].decode, records)}
+            for name, records in zip(sets, read.records, strict=True)
+        ]
+        places = [(sets.index(catalogue.SET_OF[name]), _POSITIONS[name]) for name in chosen]
         rows: list[features_pb2.FeatureRow] = []
         for ref, node_id in zip(refs, node_ids, strict=True):
             profile_id = read.profile_of.get(node_id)
-            rows.append(_row(ref, found.get(str(profile_id)) if profile_id is not None else None, positions))
-        return Computed(read.at, [catalogue.NAMES[position] for position in positions], rows)
+            own = [of_set[str(profile_id)] for of_set in found if profile_id is not None]
+            rows.append(_row(ref, own, places))
+        return Computed(read.at, list(chosen), rows)
+
+    async def first(self, tenant: Tenant, limit: int) -> list[str]:
+        """So many profiles, a fair sample where there are more."""
+        return [str(profile_id) for profile_id in await self._store.first(tenant.tenant_id, limit)]
 
 
-def _chosen(names: Sequence[str]) -> list[int]:
+def _check(names: Sequence[str]) -> None:
     unknown = [index for index, name in enumerate(names) if name not in _POSITIONS]
     if unknown:
         field = f"features[{unknown[0]}]"
         raise InvalidArgument("there is no feature of that name", reason=Reason.UNKNOWN_FEATURE, field=field)
-    return [_POSITIONS[name] for name in names] or list(range(len(_POSITIONS)))
 
 
-def _row(ref: str, found: features_pb2.FeatureRow | None, positions: Sequence[int]) -> features_pb2.FeatureRow:
-    if found is None:
+def _row(ref: str, found: Sequence[features_pb2.FeatureRow], places: Sequence[tuple[int, int]]) -> features_pb2.FeatureRow:
+    """`found`: the profile's row of each set, none where nobody is known; `places`: (set, position) of each value."""
+    if not found:
         nothing = features_pb2.FeatureValue(status=features_pb2.FEATURE_STATUS_NOT_FOUND)
-        return features_pb2.FeatureRow(ref=ref, values=[nothing] * len(positions))
-    values = found.values if len(positions) == len(found.values) else [found.values[position] for position in positions]
-    row = features_pb2.FeatureRow(ref=ref, profile_id=found.profile_id, values=values)
-    if found.HasField("newest_event"):
-        row.newest_event.CopyFrom(found.newest_event)
+        return features_pb2.FeatureRow(ref=ref, values=[nothing] * len(places))
+    values = [found[which].values[position] for which, position in places]
+    row = features_pb2.FeatureRow(ref=ref, profile_id=found[0].profile_id, values=values)
+    if found[0].HasField("newest_event"):
+        row.newest_event.CopyFrom(found[0].newest_event)
     return row

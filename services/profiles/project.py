@@ -12,20 +12,19 @@ import prometheus_client
 from google.protobuf.message import DecodeError
 from rapport.profiles.v1 import event_pb2
 
-from chassis import telemetry, tracing
+from chassis import telemetry
 from chassis.errors import Unavailable
 from chassis.log import Position, Record
-from services.profiles.domain.clock import moment_of
-from services.profiles.domain.identity import Merge
+from services.profiles.domain.rulings import LINKED, PARTED, ruling_of
 from services.profiles.jsontext import dumps, loads
 from services.profiles.precedence import Precedence
+from services.profiles.store.accounts import Grouping
 from services.profiles.store.freshness import FreshnessStore
-from services.profiles.store.log import Entry
 from services.profiles.store.projection import Batch, ProjectionStore, Sealed, Trait
+from services.profiles.telling import SOURCE, told
 from services.profiles.tenancy import Tenant, Tenants
 from services.profiles.timeline import is_fact, timeline_row
 
-SOURCE: Final = "rapport.profiles"
 FRESHNESS: Final = prometheus_client.Histogram(
     "rapport_profiles_freshness_seconds",
     "From an event's receipt to its being readable in the projections.",
@@ -35,7 +34,8 @@ SKIPPED: Final = prometheus_client.Counter(
     "rapport_profiles_skipped_events_total", "Events of the log whose tenant is not known."
 )
 REFUSED_LINKS: Final = prometheus_client.Counter(
-    "rapport_profiles_refused_links_total", "Links not followed, since a profile would have had too many identities."
+    "rapport_profiles_refused_links_total",
+    "Links not followed: too many identities, shared identifiers, or parted by a person.",
 )
 # What a record can do to us; a lost database or a bug in the statements is tried again instead.
 _SPOILT: Final = (DecodeError, msgspec.MsgspecError, ValueError, asyncpg.DataError)
@@ -92,10 +92,12 @@ class Projector:
                 known[record.tenant_id] = tenant
                 batch = batches[record.tenant_id] = Batch(record.tenant_id)
             gather(batch, event_pb2.Event.FromString(record.payload))
-        refused = await self._store.save(batches.values(), position, lambda tenant_id, found: _facts(known[tenant_id], found))
+        refused = await self._store.save(
+            batches.values(), position, lambda tenant_id, found: told(known[tenant_id], found, position)
+        )
         if refused:
             REFUSED_LINKS.inc(refused)
-            telemetry.logger().warning("links were refused: a profile has as many identities as it may have", count=refused)
+            telemetry.logger().warning("links were refused: see the identity issues", count=refused)
         self._observe(batches, records)
 
     def _observe(self, batches: Mapping[str, Batch], records: Sequence[Record]) -> None:
@@ -137,6 +139,7 @@ def gather(batch: Batch, event: event_pb2.Event) -> None:
         return
     batch.rows.append(row)
     if is_fact(event):
+        _gather_ruling(batch, event)
         return
     node_id, ts_us = row.node_id, row.ts_us
     batch.counted[row.event_id] = node_id
@@ -144,10 +147,31 @@ def gather(batch: Batch, event: event_pb2.Event) -> None:
     batch.last[node_id] = max(ts_us, batch.last.get(node_id, ts_us))
     for other in event.linked_node_ids:
         batch.first[other] = min(ts_us, batch.first.get(other, ts_us))
-        ends = (node_id, other) if node_id < other else (other, node_id)
-        batch.links[ends] = min(row.known_us, batch.links.get(ends, row.known_us))
+        _link(batch, node_id, other, (row.known_us, row.event_id))
+    for found_id in event.found_ids:
+        order = (ts_us, row.event_id)
+        batch.found[found_id, node_id] = max(order, batch.found.get((found_id, node_id), order))
     if row.type == "identify":
         _gather_traits(batch, event)
+    elif event.account_id:
+        batch.groups.append(Grouping(event.account_id, node_id, ts_us, row.known_us, row.event_id, event.properties))
+
+
+def _link(batch: Batch, one: str, other: str, since: tuple[int, bytes]) -> None:
+    ends = (one, other) if one < other else (other, one)
+    batch.links[ends] = min(since, batch.links.get(ends, since))
+
+
+def _gather_ruling(batch: Batch, event: event_pb2.Event) -> None:
+    """Whom a person linked, is named by that; whom a person parted, was named before."""
+    if event.source != SOURCE or event.name not in (LINKED, PARTED):
+        return
+    ruling = ruling_of(event.name, event.properties, event.known_us, event.event_id)
+    batch.rulings.append(ruling)
+    if not ruling.is_parted:
+        for node_id in (str(ruling.a), str(ruling.b)):
+            batch.first[node_id] = min(event.ts_us, batch.first.get(node_id, event.ts_us))
+        _link(batch, str(ruling.a), str(ruling.b), (event.known_us, event.event_id))
 
 
 def _gather_traits(batch: Batch, event: event_pb2.Event) -> None:
@@ -162,25 +186,3 @@ def _gather_traits(batch: Batch, event: event_pb2.Event) -> None:
             batch.personal[event.node_id, event.traits_digest] = Sealed(
                 event.ts_us, event.event_id, event.known_us, event.sealed
             )
-
-
-def _facts(tenant: Tenant, found: Sequence[Merge]) -> list[Entry]:
-    """A `Profile Merged` for each: whoever keeps rows by profile has to move them."""
-    received_us = time.time_ns() // 1_000
-    entries: list[Entry] = []
-    for merge in found:
-        since = moment_of(merge.since_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        event = event_pb2.Event(
-            event_id=tenant.keys.fact_id(f"merge:{merge.from_id}:{merge.into_id}"),
-            type="track",
-            name="Profile Merged",
-            ts_us=merge.since_us,
-            known_us=merge.since_us,
-            received_us=received_us,
-            node_id=str(merge.from_id),
-            properties=dumps({"from": str(merge.from_id), "into": str(merge.into_id), "since": since}),
-            source=SOURCE,
-            traceparent=tracing.recorded(),
-        )
-        entries.append(Entry(event.event_id, merge.from_id, moment_of(received_us), event.SerializeToString()))
-    return entries

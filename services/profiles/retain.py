@@ -1,26 +1,53 @@
-"""`python -m services.profiles.retain --rejections-days 30`: forgets what is kept for a time only. The log is kept for ever."""
+"""`python -m services.profiles.retain --rejections-days 30`: forgets what is kept for a time only: what receipts tell of."""
 
 import argparse
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from chassis import telemetry
-from chassis.db import connect
+from chassis.db import Database, connect
 from chassis.process import carry_out
+from services.profiles.receipts import KEPT, MAX_REJECTIONS
 from services.profiles.settings import Settings
-from services.profiles.store.events import EventStore
+from services.profiles.store.plans import PlanStore
+from services.profiles.store.quarantine import QuarantineStore
+from services.profiles.store.receipts import ReceiptStore
 
 
-async def retain(settings: Settings, *, rejections: timedelta) -> int:
-    """How many rejections were older than that, and are gone."""
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How many went."""
+
+    rejections: int
+    repeats: int
+    # They waited for so long that nobody will decide; their receipts say so for as long again.
+    expired: int
+
+
+async def forget(database: Database, *, at: datetime, kept: timedelta = KEPT) -> Forgotten:
+    """Whatever is older. A rejection that went before its time is told of by `forgotten_through`, never silently gone."""
+    receipts, quarantine = ReceiptStore(database), QuarantineStore(database)
+    before = at - kept
+    rejections = await receipts.forget_refusals(before) + await receipts.prune_refusals(MAX_REJECTIONS)
+    repeats = await receipts.forget_repeats(before)
+    await quarantine.forget(before)
+    expired = await quarantine.expire(before)
+    await PlanStore(database).forget_violations(before)
+    return Forgotten(rejections, repeats, expired)
+
+
+async def retain(settings: Settings, *, rejections: timedelta) -> Forgotten:
+    """`forget`, as a job."""
     database = await connect(settings.database_url, connections=1, service="profiles-retain")
     try:
-        return await EventStore(database).drop_rejections(datetime.now(UTC) - rejections)
+        return await forget(database, at=datetime.now(UTC), kept=rejections)
     finally:
         await database.close()
 
 
 async def _main(settings: Settings, rejections: timedelta) -> None:
-    telemetry.logger().info("rejections forgotten", count=await retain(settings, rejections=rejections))
+    gone = await retain(settings, rejections=rejections)
+    telemetry.logger().info("rejections forgotten", count=gone.rejections, repeats=gone.repeats, expired=gone.expired)
 
 
 def main() -> None:

@@ -47,8 +47,8 @@ class Body(msgspec.Struct, rename="camel"):
 class _Named(msgspec.Struct, rename="camel"):
     """What a receipt and a rejection say of an event that cannot be read."""
 
-    message_id: str = ""
-    type: str = ""
+    message_id: Any = ""
+    type: Any = ""
 
 
 _decode_call: Final = msgspec.json.Decoder(Call).decode
@@ -110,7 +110,9 @@ def name_of(raw: bytes) -> tuple[str, str]:
         named = _decode_named(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "", ""
-    return named.message_id, named.type if named.type in TYPES else ""
+    is_id = isinstance(named.message_id, str | int) and not isinstance(named.message_id, bool)
+    is_type = isinstance(named.type, str) and named.type in TYPES
+    return str(named.message_id) if is_id else "", named.type if is_type else ""
 
 
 def malformed_text() -> InvalidArgument:

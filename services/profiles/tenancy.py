@@ -2,12 +2,13 @@
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from chassis import context
 from chassis.errors import Conflict, InvalidArgument, NotFound
 from services.profiles.domain.clock import ClockKind, microseconds, tenant_now
+from services.profiles.domain.identifiers import KeptRules, rules_of
 from services.profiles.store.tenants import TenantStore
 from services.profiles.vault import TenantKeys, Unreadable, Vault
 
@@ -16,11 +17,12 @@ _NAME = re.compile(r"[a-z0-9-]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Immutable: a tenant keeps its clock and its keys for ever."""
+    """A tenant keeps its clock and its keys for ever; `rules` are kept up to date, see services.profiles.rules."""
 
     tenant_id: str
     clock: ClockKind
     keys: TenantKeys
+    rules: KeptRules = field(default_factory=KeptRules, compare=False)
 
 
 class Tenants:
@@ -42,10 +44,15 @@ class Tenants:
         if (tenant := self._known.get(tenant_id)) is None and _NAME.fullmatch(tenant_id):
             if (row := await self._store.find(tenant_id)) is None:
                 return None
-            tenant = Tenant(tenant_id, row.clock, self._vault.open_tenant(tenant_id, row.wrapped_key))
+            keys, rules = self._vault.open_tenant(tenant_id, row.wrapped_key), KeptRules(rules_of(row.identity_rules))
+            tenant = Tenant(tenant_id, row.clock, keys, rules)
             # Two calls may have come here at once: the first one's keys are in use.
             tenant = self._known.setdefault(tenant_id, tenant)
         return tenant
+
+    def known(self) -> dict[str, Tenant]:
+        """Those that were found before."""
+        return dict(self._known)
 
     async def check_master_key(self) -> None:
         """Raises RuntimeError where the master key is not the one that the stored keys are wrapped with."""

@@ -76,6 +76,7 @@ class TenantKeys:
         self._event_hash = blake2b(key=_derived(key, b"rapport events"), digest_size=16)
         self._nodes: dict[str, Node] = {}
         self._people: OrderedDict[UUID, AESGCM] = OrderedDict()
+        self._barred: frozenset[UUID] = frozenset()
 
     def node_id(self, namespace: Namespace, value: str) -> UUID:
         """The pseudonym of an identifier."""
@@ -90,6 +91,13 @@ class TenantKeys:
             node_id = node_id_of(self._people_hash.digest(name.encode()), namespace)
             found = self._nodes[name] = (node_id, str(node_id))
         return found
+
+    def account_id(self, group_id: str) -> UUID:
+        """The pseudonym of an account. It is no person's node: the kind in its seventh byte is none of theirs."""
+        raw = bytearray(self._people_hash.digest(b"group_id:" + group_id.encode())[:16])
+        raw[6] = 0x8F
+        raw[8] = (raw[8] & 0x3F) | 0x80
+        return UUID(bytes=bytes(raw))
 
     def event_id(self, message_id: str) -> bytes:
         """16 bytes for a client's message id. What services record is hashed apart, so that no client can take its place."""
@@ -128,13 +136,19 @@ class TenantKeys:
 
     def remember(self, keys: dict[UUID, AESGCM]) -> None:
         """Keeps keys that are stored, the least used are let go."""
-        self._people.update(keys)
+        self._people.update({node_id: key for node_id, key in keys.items() if node_id not in self._barred})
         while len(self._people) > MAX_PEOPLE:
             self._people.popitem(last=False)
 
     def forget(self, node_id: UUID) -> None:
         """Lets a key go that was destroyed, or never stored."""
         self._people.pop(node_id, None)
+
+    def bar(self, node_ids: frozenset[UUID]) -> None:
+        """From now on these are not remembered, and no others are barred: their keys are about to be destroyed."""
+        self._barred = node_ids
+        for node_id in node_ids:
+            self.forget(node_id)
 
     def of_event(self, event_id: bytes) -> bytes:
         """What an event's sealed part is bound to."""

@@ -7,11 +7,14 @@ from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
 from rapport.recommendation.v1 import recommendation_pb2
 from rapport.recommendation.v1.recommendation_pb2_grpc import add_RecommendationServicer_to_server
+from rapport.subjects.v1 import subjects_pb2
+from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 
-from chassis.log import Cursor, Reader
+from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ServiceSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of
+from chassis.subjects import SubjectsRpc
 from services.recommendation.clients import ProfilesClient
 from services.recommendation.domain.actions import Measure
 from services.recommendation.models import Models
@@ -20,13 +23,14 @@ from services.recommendation.rpc import RecommendationRpc
 from services.recommendation.store.customers import CustomerStore
 from services.recommendation.store.projection import ProjectionStore
 from services.recommendation.store.purchases import PurchaseStore
+from services.recommendation.subjects import OF_PEOPLE
 from services.recommendation.usecases import Recommender
 
 if TYPE_CHECKING:
     from rapport.profiles.v1.profiles_pb2_grpc import ProfilesAsyncStub
 
 
-class Settings(ServiceSettings):
+class Settings(ReaderSettings):
     """Read from RAPPORT_RECOMMENDATION_<FIELD>."""
 
     model_config = prefix_of("recommendation")
@@ -54,8 +58,10 @@ async def assemble(settings: Settings, host: Host) -> None:
     recommender = Recommender(models, customers, measures_of(settings))
     servicer = RecommendationRpc(recommender, models, customers)
     host.server.add(add_RecommendationServicer_to_server, servicer, recommendation_pb2.DESCRIPTOR)
+    host.server.add(add_SubjectsServicer_to_server, SubjectsRpc(database, OF_PEOPLE), subjects_pb2.DESCRIPTOR)
     projector = Projector(ProjectionStore(database, cursor))
-    host.background("project", lambda: Reader(database, cursor).follow(projector.handle))
+    reader = reader_of(settings, database, cursor)
+    host.background("project", lambda: reader.follow(projector.handle))
     host.background("outbox", lambda: outbox.send(database, profiles.append))
     host.background("renew", models.renew)
 

@@ -18,6 +18,7 @@ from services.recommendation.domain.changes import (
     ChurnScore,
     Item,
     Move,
+    Parting,
     Payment,
     Purchase,
 )
@@ -82,7 +83,11 @@ def _add_score(changes: Changes, event: Event, said: Mapping[str, Any]) -> None:
 
 
 def _add_merge(changes: Changes, _: Event, said: Mapping[str, Any]) -> None:
-    changes.merges.append((UUID(said["from"]), UUID(said["into"])))
+    changes.merge(UUID(said["from"]), UUID(said["into"]))
+
+
+def _add_parting(changes: Changes, _: Event, said: Mapping[str, Any]) -> None:
+    changes.partings.append(Parting(UUID(said["from"]), UUID(said["into"]), [UUID(node) for node in said["nodes"]]))
 
 
 def _add_catalogue(changes: Changes, _: Event, said: Mapping[str, Any]) -> None:
@@ -98,6 +103,7 @@ _ADDERS: Final = {
     (True, "Segment Exited"): _add_move,
     (True, "Churn Scored"): _add_score,
     (True, "Profile Merged"): _add_merge,
+    (True, "Profile Unmerged"): _add_parting,
     (True, "Catalogue Item Updated"): _add_catalogue,
 }
 

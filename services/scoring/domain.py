@@ -146,6 +146,8 @@ class Changes:
 
     champions: dict[str, Champion] = field(default_factory=dict[str, Champion])
     merges: list[tuple[UUID, UUID]] = field(default_factory=list[tuple[UUID, UUID]])
+    # Profiles that were one with another and are not any more: no score of either holds.
+    parted: set[UUID] = field(default_factory=set[UUID])
 
 
 def final_profiles(merges: Iterable[tuple[UUID, UUID]]) -> Mapping[UUID, UUID]:

@@ -10,18 +10,22 @@ from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
 from rapport.scoring.v1 import scoring_pb2
 from rapport.scoring.v1.scoring_pb2_grpc import add_ScoringServicer_to_server
+from rapport.subjects.v1 import subjects_pb2
+from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 
 from chassis import telemetry
 from chassis.errors import Unavailable
-from chassis.log import Cursor, Reader
+from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ServiceSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of
+from chassis.subjects import SubjectsRpc
 from services.scoring.clients import ProfilesClient
 from services.scoring.models import Models
 from services.scoring.project import Projector
 from services.scoring.rpc import ScoringRpc
 from services.scoring.store import ScoreStore
+from services.scoring.subjects import OF_PEOPLE
 from services.scoring.usecases import Scorer
 
 if TYPE_CHECKING:
@@ -36,7 +40,7 @@ AGES: Final = Gauge(
 )
 
 
-class Settings(ServiceSettings):
+class Settings(ReaderSettings):
     """Read from RAPPORT_SCORING_<FIELD>."""
 
     model_config = prefix_of("scoring")
@@ -59,8 +63,10 @@ async def assemble(settings: Settings, host: Host) -> None:
     models = Models(store, profiles, mlflow_url=settings.mlflow_url, folder=settings.model_folder, most=settings.models_kept)
     servicer = ScoringRpc(Scorer(models, profiles, store), models, store)
     host.server.add(add_ScoringServicer_to_server, servicer, scoring_pb2.DESCRIPTOR)
+    host.server.add(add_SubjectsServicer_to_server, SubjectsRpc(database, OF_PEOPLE), subjects_pb2.DESCRIPTOR)
     await _first_look(models)
-    host.background("project", lambda: Reader(database, cursor).follow(Projector(store, models.promoted).handle))
+    reader = reader_of(settings, database, cursor)
+    host.background("project", lambda: reader.follow(Projector(store, models.promoted).handle))
     host.background("outbox", lambda: outbox.send(database, profiles.append_in_company))
     host.background("models", models.follow)
     host.background("ages", lambda: measure(store))

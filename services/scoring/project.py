@@ -1,4 +1,4 @@
-"""Reads the log: which model was promoted, and which profile became which."""
+"""Reads the log: which model was promoted, which profile became which, and which parted again."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ from services.scoring.store import ScoreStore
 _OURS: Final = "rapport."
 _PROMOTED: Final = "Model Promoted"
 _MERGED: Final = "Profile Merged"
+_UNMERGED: Final = "Profile Unmerged"
 _CONSUMER: Final = "scoring"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,7 +55,7 @@ def changes_of(records: Sequence[Record]) -> dict[str, Changes]:
     found: dict[str, Changes] = {}
     for record, event in messages(records, Event, _CONSUMER):
         try:
-            if event.name in (_PROMOTED, _MERGED) and event.source.startswith(_OURS):
+            if event.name in (_PROMOTED, _MERGED, _UNMERGED) and event.source.startswith(_OURS):
                 _add(found.setdefault(record.tenant_id, Changes()), event, record.received_at)
         except (msgspec.MsgspecError, ValueError):
             telemetry.LOG_UNREADABLE.labels(_CONSUMER).inc()
@@ -62,9 +63,12 @@ def changes_of(records: Sequence[Record]) -> dict[str, Changes]:
 
 
 def _add(changes: Changes, event: Event, recorded: datetime) -> None:
-    if event.name == _MERGED:
+    if event.name in (_MERGED, _UNMERGED):
         merge = msgspec.json.decode(event.properties, type=_Merge)
-        changes.merges.append((merge.from_, merge.into))
+        if event.name == _MERGED:
+            changes.merges.append((merge.from_, merge.into))
+        else:
+            changes.parted |= {merge.from_, merge.into}
         return
     said = msgspec.json.decode(event.properties, type=_Promotion)
     promoted = _EPOCH + timedelta(microseconds=event.ts_us)

@@ -41,6 +41,9 @@ ON CONFLICT (tenant_id, model, profile_id) DO UPDATE SET
 WHERE excluded.as_of > known.as_of
 """
 
+# It was made of what two people did.
+_PART: Final = "DELETE FROM scoring.scores WHERE tenant_id = $1 AND profile_id = ANY($2::uuid[])"
+
 _RECORDED: Final = """
 SELECT known.profile_id FROM scoring.scores AS known
 JOIN unnest($3::uuid[], $4::text[], $5::float8[], $6::timestamptz[]) AS said (profile_id, version, probability, as_of)
@@ -187,6 +190,8 @@ async def _apply(connection: Connection, tenant_id: str, change: Changes) -> Non
         await connection.execute(_PROMOTE, tenant_id, *_columns(rows))
     if into := final_profiles(change.merges):
         await connection.execute(_MERGE, tenant_id, list(into), list(into.values()))
+    if change.parted:
+        await connection.execute(_PART, tenant_id, list(change.parted))
 
 
 def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:

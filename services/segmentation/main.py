@@ -5,21 +5,25 @@ from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
 from rapport.segmentation.v1 import segmentation_pb2
 from rapport.segmentation.v1.segmentation_pb2_grpc import add_SegmentationServicer_to_server
+from rapport.subjects.v1 import subjects_pb2
+from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 
-from chassis.log import Cursor, Reader
+from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ServiceSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of
+from chassis.subjects import SubjectsRpc
 from services.segmentation.clients import ProfilesClient
 from services.segmentation.project import Projector
 from services.segmentation.recompute import Timer
 from services.segmentation.refresh import Refresher
 from services.segmentation.rpc import SegmentationRpc
 from services.segmentation.store import EvaluationStore, ProjectionStore, SegmentStore
+from services.segmentation.subjects import OF_PEOPLE
 from services.segmentation.usecases import Definitions, Inquiries, Memberships
 
 
-class Settings(ServiceSettings):
+class Settings(ReaderSettings):
     """RAPPORT_SEGMENTATION_..."""
 
     model_config = prefix_of("segmentation")
@@ -45,8 +49,9 @@ async def assemble(settings: Settings, host: Host) -> None:
     memberships = Memberships(evaluations, profiles)
     servicer = SegmentationRpc(segments, memberships, Definitions(segments, profiles), Inquiries(evaluations, profiles))
     host.server.add(add_SegmentationServicer_to_server, servicer, segmentation_pb2.DESCRIPTOR)
+    host.server.add(add_SubjectsServicer_to_server, SubjectsRpc(database, OF_PEOPLE), subjects_pb2.DESCRIPTOR)
 
-    reader, projector = Reader(database, cursor), Projector(ProjectionStore(database, cursor))
+    reader, projector = reader_of(settings, database, cursor), Projector(ProjectionStore(database, cursor))
     refresher = Refresher(evaluations, profiles, memberships, quiet_s=settings.quiet_s, most_s=settings.most_s)
     timer = Timer(evaluations, profiles, memberships, interval_s=settings.refresh_interval_s, pause_s=settings.refresh_pause_s)
     host.background("project", lambda: reader.follow(projector.handle))

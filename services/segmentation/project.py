@@ -1,7 +1,8 @@
-"""Follows the log: who was touched, public traits, merged profiles. Facts about services touch nobody."""
+"""Follows the log: who was touched, public traits, profiles that merged or parted. Facts about services touch nobody."""
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -39,12 +40,18 @@ class _Batch:
         self._nodes: dict[UUID, tuple[int, int]] = {}
         self._traits: list[Trait] = []
         self._merges: list[tuple[UUID, UUID]] = []
+        self._parted: set[UUID] = set()
 
     def add(self, event: Event, place: tuple[int, int]) -> None:
         if event.source.startswith(_OURS) and not event.channel:
             if event.name == "Profile Merged" and (merge := _merge_of(event)):
                 self._merges.append(merge)
                 self._nodes[merge[1]] = place
+            elif event.name == "Profile Unmerged" and (parting := _merge_of(event)):
+                restored = _restored(event)
+                self._parted.update(parting)
+                self._traits.extend(restored)
+                self._nodes.update(dict.fromkeys([*parting, *(trait.profile_id for trait in restored)], place))
         elif event.node_id:
             node = UUID(event.node_id)
             self._nodes[node] = place
@@ -54,7 +61,7 @@ class _Batch:
     def touched(self) -> Touched | None:
         if not self._nodes:
             return None
-        return Touched(self._nodes, newest_traits(self._traits), final_targets(self._merges))
+        return Touched(self._nodes, newest_traits(self._traits), final_targets(self._merges), self._parted)
 
 
 def _object_of(raw: bytes) -> dict[str, Any]:
@@ -76,6 +83,16 @@ def _merge_of(event: Event) -> tuple[UUID, UUID] | None:
 def _traits_of(event: Event, node: UUID) -> list[Trait]:
     ts = _EPOCH + timedelta(microseconds=event.ts_us)
     return [Trait(node, name, _stored(value), ts) for name, value in _object_of(event.properties).items()]
+
+
+def _restored(event: Event) -> list[Trait]:
+    """The traits of profiles that parted, each under the identifier that it was told of. What cannot be read is left out."""
+    found: list[Trait] = []
+    for said in _object_of(event.properties).get("traits", []):
+        with suppress(KeyError, ValueError, TypeError, AttributeError):
+            ts = datetime.fromisoformat(said["time"])
+            found.append(Trait(UUID(said["node"]), str(said["name"]), _stored(said["value"]), ts))
+    return found
 
 
 def _stored(value: Any) -> str:

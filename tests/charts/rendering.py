@@ -48,6 +48,8 @@ SWITCHES: Final = {
         ("dashboards.enabled=true",),
         ("gateway.type=NodePort", "gateway.nodePort=30080"),
         ("drain.preStopSeconds=0",),
+        ("relay.enabled=true",),
+        ("relay.enabled=true", "log.source=kafka"),
     ),
     DEPENDENCIES: (
         ("postgres.storage=memory", "postgres.size=512Mi"),
@@ -57,6 +59,7 @@ SWITCHES: Final = {
         ("postgres.enabled=false", "cloudnativepg.enabled=true"),
         ("postgres.enabled=false", "cloudnativepg.enabled=true", "cloudnativepg.backup.objectStore=store"),
         ("postgres.enabled=false", "cloudnativepg.enabled=true", "cloudnativepg.monitoringNamespace=monitoring"),
+        ("kafka.enabled=true",),
         ("mlflow.databaseSecret=db", "mlflow.artifacts=s3://models", "mlflow.artifactsSecret=keys"),
     ),
 }

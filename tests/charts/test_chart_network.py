@@ -8,7 +8,7 @@ import pytest
 from infra.topology import BY_NAME, SERVICES
 from tests.charts.rendering import DEPENDENCIES, RAPPORT, Manifest, of_kind, pods, render
 
-GRPC, HTTP, METRICS, POSTGRES, MLFLOW = 50051, 8080, 9090, 5432, 5000
+GRPC, HTTP, METRICS, POSTGRES, MLFLOW, KAFKA = 50051, 8080, 9090, 5432, 5000, 9092
 NOUNS: Final = ("gateway", "profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation")
 
 Edge = tuple[str, str, int]
@@ -35,6 +35,15 @@ CALLS: Final[frozenset[Edge]] = frozenset(
         ("training", "mlflow", MLFLOW),
         *(("journey", called, port) for called, port in (("gateway", HTTP), ("profiles", GRPC))),
         *(("journey", called, port) for called, port in (("postgres", POSTGRES), ("mlflow", MLFLOW))),
+    }
+)
+READERS: Final = ("segmentation", "recommendation", "feedback", "evaluation")
+# What more there is where the log is followed in Kafka.
+KAFKA_CALLS: Final[frozenset[Edge]] = frozenset(
+    {
+        *((caller, "kafka", KAFKA) for caller in (*READERS, "relay")),
+        ("relay", "postgres", POSTGRES),
+        ("prometheus", "relay", METRICS),
     }
 )
 JOBS: Final = ("journey.enabled=true", "training.tenants={shop}")
@@ -88,9 +97,22 @@ def test_what_may_call_is_the_table(rapport: list[Manifest]) -> None:
     assert allowed == {edge for edge in CALLS if edge[1] in NOUNS}
 
 
+def test_with_the_log_in_kafka_its_readers_and_the_relay_call_it_and_nobody_else_does() -> None:
+    ours = of_kind(render(RAPPORT, *JOBS, "relay.enabled=true", "log.source=kafka"), "NetworkPolicy")
+    allowed = {edge for edge in rules(ours, "egress") if edge[1:] != DNS}
+    incoming = {(caller, called, port) for called, caller, port in rules(ours, "ingress")}
+    assert (allowed | incoming) - CALLS == KAFKA_CALLS
+    theirs = of_kind(render(DEPENDENCIES, "kafka.enabled=true"), "NetworkPolicy")
+    assert {edge for edge in rules(theirs, "ingress") if edge[0] == "kafka"} == {
+        ("kafka", caller, port) for caller, called, port in KAFKA_CALLS if called == "kafka"
+    }
+
+
 def test_the_dependencies_let_in_whom_the_table_names(dependencies: list[Manifest]) -> None:
     allowed = {(caller, called, port) for called, caller, port in rules(dependencies, "ingress")}
-    assert allowed == {edge for edge in CALLS if edge[1] in ("postgres", "mlflow", "prometheus")}
+    # Also where the log is followed in Kafka: the dependencies do not know.
+    called = ("postgres", "mlflow", "prometheus")
+    assert allowed == {edge for edge in CALLS | KAFKA_CALLS if edge[1] in called}
     assert set(rules(dependencies, "egress")) == {("prometheus", *DNS), ("prometheus", "all services", METRICS)}
 
 

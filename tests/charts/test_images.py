@@ -19,8 +19,8 @@ from infra.roles import OWNER, ROLES, SERVICES, role_of
 
 ROOT = Path(__file__).parents[2]
 TAG = os.environ.get("RAPPORT_IMAGE_TAG") or "dev"
-ALL = (*IMAGES, "prometheus")
-BASES = {"prometheus": "debian:bookworm-slim"}
+ALL = (*IMAGES, "prometheus", "kafka")
+BASES = {"prometheus": "debian:bookworm-slim", "kafka": "debian:bookworm-slim"}
 MB = 1_000_000
 LIMITS_MB = {"gateway": 250, "profiles": 250, "segmentation": 250, "feedback": 250, "scoring": 450}
 START_S = 3.0

@@ -9,7 +9,7 @@ from tests.cluster.counting import lost_and_doubled
 from tests.cluster.kube import SERVICES, is_ready, until
 from tests.cluster.loader import Keys, Load, why
 
-ROUNDS = 4 if FULL else 1
+ROUNDS = 5 if FULL else 1
 ON_THE_PATH = ("gateway", "profiles", "scoring")
 OTHERS = tuple(service for service in SERVICES if service not in ON_THE_PATH)
 RECOVERED_WITHIN_S = 30

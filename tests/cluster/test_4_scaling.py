@@ -11,6 +11,8 @@ from tests.cluster.metrics import calls_of
 
 SHARE_WITHIN_S = 10.0
 LOW = "services.gateway.autoscaling.cpuPercent=60,services.scoring.autoscaling.cpuPercent=40"
+# Five minutes of quiet are right for a day's ups and downs, and long for a test.
+SOON = "autoscaling.scaleDownSeconds=60"
 SCORES = "rapport_rpc_server_requests_total"
 
 
@@ -39,7 +41,7 @@ def test_load_raises_replicas_and_quiet_lowers_them_and_no_request_fails(
     installed: Installed, keys: Keys, refs: list[str]
 ) -> None:
     kube = installed.kube
-    installed.upgrade("--set", f"autoscaling.enabled=true,{LOW}")
+    installed.upgrade("--set", f"autoscaling.enabled=true,{SOON},{LOW}")
 
     def replicas(service: str) -> int:
         return len(kube.ready_pods(service))

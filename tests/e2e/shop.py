@@ -18,6 +18,8 @@ SEED = 11
 PATIENCE_S = 60
 CUSTOMER = "12347"
 ITEM = "85123A"
+HELD_MESSAGE = "till-1"
+ACCOUNT = "acme"
 MLFLOW = "/api/2.0"
 SEGMENT, SURVEY, EXPERIMENT = "high_value", "nps-2026", "win-back"
 
@@ -30,6 +32,9 @@ class OpenShop:
     key: str
     profile_id: str
     case_id: str
+    quarantine_id: str
+    import_job_id: str
+    match_run_id: str
 
 
 def open_shop(running: Running) -> OpenShop:
@@ -44,7 +49,22 @@ def open_shop(running: Running) -> OpenShop:
             _judge_and_promote(client, version)
         put(client, f"/v1/profiles/{profile_id}/score", {})
         case_id = _ask_and_try(client)
-    return OpenShop(tenant, key, profile_id, case_id)
+        quarantine_id = _hold(client)
+        # A file whose only row is rejected: it changes nothing of the shop.
+        imported = client.post("/v1/import-jobs?format=jsonl", content=b'{"type":"track","event":"Seen"}')
+        assert imported.status_code == 202, imported.text
+        run = client.post("/v1/match-runs", json={})
+        assert run.status_code == 202, run.text
+    return OpenShop(tenant, key, profile_id, case_id, quarantine_id, imported.json()["importJobId"], run.json()["matchRunId"])
+
+
+def _hold(client: httpx.Client) -> str:
+    """One event that the shop's plan holds back."""
+    plan = {"events": {"Till Opened": {"mode": "quarantine", "schema": {"required": ["till"]}}}}
+    assert client.put("/v1/tracking-plan", json=plan).status_code == 200
+    till = {"messageId": HELD_MESSAGE, "userId": CUSTOMER, "event": "Till Opened"}
+    assert put(client, "/v1/track", till)["receipts"][0]["status"] == "quarantined"
+    return client.get("/v1/quarantine").json()["data"][0]["quarantineId"]
 
 
 def put(client: httpx.Client, path: str, body: Any) -> Any:
@@ -81,6 +101,7 @@ def _feed(client: httpx.Client) -> None:
         properties = {"order_id": f"53636{number}", "revenue": 15.3, "products": [product]}
         call = {"userId": CUSTOMER, "event": "Order Completed", "properties": properties, "timestamp": at.isoformat()}
         put(client, "/v1/track", call)
+    put(client, "/v1/group", {"userId": CUSTOMER, "groupId": ACCOUNT, "timestamp": at.isoformat()})
     for _, body in batches_of(shop.calls()):
         answer = client.post("/v1/batch", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 200, answer.text

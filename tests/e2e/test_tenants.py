@@ -10,7 +10,19 @@ import httpx
 import pytest
 
 from tests.e2e.running import Running
-from tests.e2e.shop import CUSTOMER, EXPERIMENT, ITEM, SEGMENT, SURVEY, OpenShop, put, until, wait_until_fresh
+from tests.e2e.shop import (
+    ACCOUNT,
+    CUSTOMER,
+    EXPERIMENT,
+    HELD_MESSAGE,
+    ITEM,
+    SEGMENT,
+    SURVEY,
+    OpenShop,
+    put,
+    until,
+    wait_until_fresh,
+)
 from tests.e2e.tenants import SCOPES, new_key, new_tenant
 
 REST_S = 3.0
@@ -21,6 +33,7 @@ ALIVE = {"/v1/freshness", "/health/live", "/health/ready"}
 CALLS = {"identify", "track", "page", "screen", "group", "alias", "batch", "import"}
 # Some operations take several customers, and say of each that nobody is known, or need something else first.
 NOBODY = ('"profileId":null', '"recordedCount":0')
+DEFINITION = {"definition": {"aggregation": "count"}}
 CONDITION = {"condition": {"inSegment": SEGMENT}}
 
 
@@ -63,12 +76,28 @@ def bodies(ref: str) -> Mapping[str, Any]:
         "POST /v1/alias": {"userId": f"{CUSTOMER}-again", "previousId": CUSTOMER},
         "POST /v1/batch": {"batch": [event]},
         "POST /v1/import": {"batch": [event]},
+        "PUT /v1/retention": {"logDays": 365},
+        "PUT /v1/tracking-plan": {"events": {"Seen": {}}},
+        "POST /v1/quarantine:replay": {},
+        "POST /v1/quarantine/{quarantineId}:edit": {"properties": {"till": 1}},
+        "POST /v1/import-jobs": event,
+        "POST /v1/match-runs": {},
+        "POST /v1/match-suggestions/{matchSuggestionId}:accept": {"reason": "because I can"},
+        "POST /v1/match-suggestions/{matchSuggestionId}:reject": {"reason": "other"},
+        "POST /v1/profiles:lookup": {"identifiers": [{"namespace": "user_id", "value": CUSTOMER}]},
+        "POST /v1/profiles/{ref}:link": {"other": ref, "reason": "because I can"},
+        "POST /v1/profiles/{ref}:unmerge": {"part": ref, "reason": "because I can"},
+        "PUT /v1/identity-rules": {"joining": ["email"]},
         "POST /v1/profiles/{ref}/score": {},
         "POST /v1/scores:batch": refs,
         "POST /v1/recommendations:batch": refs,
         "POST /v1/recommendations:rebuild": {},
         "PATCH /v1/items/{itemId}": {"inCatalogue": False},
         "POST /v1/features:compute": refs,
+        "POST /v1/features:describe": {"features": ["orders_count"], "segment": SEGMENT},
+        "POST /v1/features:correlate": {"features": ["orders_count", "revenue_total"]},
+        "POST /v1/traits": {"key": "of_the_stranger", "owner": "me", "purpose": "none", **DEFINITION},
+        "PUT /v1/traits/{key}": DEFINITION,
         "POST /v1/segments": {"key": "of_the_stranger", "name": "Mine", **CONDITION},
         "POST /v1/segments:preview": CONDITION,
         "PUT /v1/segments/{key}": CONDITION,
@@ -88,8 +117,10 @@ def calls(document: Mapping[str, Any], shop: OpenShop, ref: str) -> Iterator[Cal
     """Every operation: reads first, then what asks for an id, then what makes something, events last."""
     body_of = bodies(ref)
     ids = {
-        "ref": ref, "key": SEGMENT, "surveyId": SURVEY, "experimentId": EXPERIMENT, "caseId": shop.case_id, "itemId": ITEM,
-        "model": "churn",
+        "ref": ref, "account": f"group_id:{ACCOUNT}",
+        "key": SEGMENT, "surveyId": SURVEY, "experimentId": EXPERIMENT, "caseId": shop.case_id, "itemId": ITEM,
+        "importJobId": shop.import_job_id, "matchRunId": shop.match_run_id, "matchSuggestionId": shop.match_run_id,
+        "model": "churn", "quarantineId": shop.quarantine_id, "messageId": HELD_MESSAGE, "version": "1",
     }  # fmt: skip
     found: list[Call] = []
     for route, operations in document["paths"].items():

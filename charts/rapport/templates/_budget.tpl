@@ -21,9 +21,10 @@ new and (but where there is only one) one that drains, and all jobs.
 {{- end -}}
 {{- /* What the jobs open: grants or migration 1, the test's keys 1, then as their code says. */ -}}
 {{- $sum = add $sum 2 -}}
+{{- if .Values.relay.enabled }}{{ $sum = add $sum (mul (add .Values.relay.replicas 1) 2) }}{{ end -}}
 {{- if .Values.rescore.enabled }}{{ $sum = add $sum 2 }}{{ end -}}
 {{- if .Values.recompute.enabled }}{{ $sum = add $sum 2 }}{{ end -}}
-{{- if .Values.retention.enabled }}{{ $sum = add $sum 1 }}{{ end -}}
+{{- if .Values.retention.enabled }}{{ $sum = add $sum (ternary 4 1 .Values.archive.enabled) }}{{ end -}}
 {{- if .Values.journey.enabled }}{{ $sum = add $sum 1 .Values.services.scoring.databaseConnections }}{{ end -}}
 {{ $sum }}
 {{- end }}

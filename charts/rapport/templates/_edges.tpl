@@ -45,6 +45,17 @@ Who calls whom: the network policies and the services' targets are made of this 
 - {from: feedback, to: collector, port: {{ .Values.outside.collector.port }}}
 - {from: evaluation, to: collector, port: {{ .Values.outside.collector.port }}}
 {{- end }}
+{{- if eq .Values.log.source "kafka" }}
+- {from: segmentation, to: kafka, port: {{ .Values.outside.kafka.port }}}
+- {from: recommendation, to: kafka, port: {{ .Values.outside.kafka.port }}}
+- {from: feedback, to: kafka, port: {{ .Values.outside.kafka.port }}}
+- {from: evaluation, to: kafka, port: {{ .Values.outside.kafka.port }}}
+{{- end }}
+{{- if .Values.relay.enabled }}
+- {from: relay, to: postgres, port: 5432}
+- {from: relay, to: kafka, port: {{ .Values.outside.kafka.port }}}
+- {from: prometheus, to: relay, port: 9090}
+{{- end }}
 {{- if .Values.rescore.enabled }}
 - {from: rescore, to: profiles, port: 50051}
 - {from: rescore, to: postgres, port: 5432}

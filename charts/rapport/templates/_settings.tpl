@@ -11,6 +11,7 @@
 {{- $_ := set $settings "LISTEN" "0.0.0.0:50051" -}}
 {{- end -}}
 {{- if eq $service "profiles" -}}
+{{- $_ := set $settings "IMPORT_FOLDER" (printf "%s/_imports" (include "rapport.mountPath" "archive")) -}}
 {{- $_ := set $settings "DATABASE_CAPACITY_BYTES" ($root.Values.database.capacityBytes | int64 | toString) -}}
 {{- end -}}
 {{- $_ := set $settings "DATABASE_CONNECTIONS" (toString $spec.databaseConnections) -}}
@@ -26,6 +27,10 @@
 {{- $_ := set $settings (printf "%s_URL" (upper .to)) (get $root.Values.outside .to).url -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if and (eq $root.Values.log.source "kafka") (has $service (list "segmentation" "recommendation" "feedback" "evaluation")) -}}
+{{- $brokers := dict "KAFKA_BROKERS" $root.Values.outside.kafka.brokers "KAFKA_TOPIC" $root.Values.log.topic -}}
+{{- $_ := merge $settings (dict "LOG" "kafka") $brokers -}}
 {{- end -}}
 {{- range $spec.volumes -}}
 {{- $name := get (dict "archive" "ARCHIVE_FOLDER" "models" "MODEL_FOLDER" "master" "MASTER_KEY_FILE") . -}}

@@ -25,8 +25,8 @@ INSERT INTO evaluation.experiments (tenant_id, {_COLUMNS}) VALUES ($1, $2, $3, $
 ON CONFLICT DO NOTHING
 """
 _ASSIGN: Final = """
-INSERT INTO evaluation.assignments (tenant_id, experiment_id, profile_id, variant, assigned_at)
-SELECT $1, $2, coalesce(merged.into_id, given.profile_id), given.variant, $5
+INSERT INTO evaluation.assignments (tenant_id, experiment_id, profile_id, variant, assigned_at, node_id)
+SELECT $1, $2, coalesce(merged.into_id, given.profile_id), given.variant, $5, given.profile_id
 FROM unnest($3::uuid[], $4::text[]) AS given (profile_id, variant)
 LEFT JOIN evaluation.merged_profiles AS merged ON merged.tenant_id = $1 AND merged.profile_id = given.profile_id
 ON CONFLICT DO NOTHING

@@ -1,7 +1,7 @@
 """The rules of feedback: scales, scores with intervals, which answer stands, and when there is a case."""
 
 from services.feedback.domain.cases import Case, after_answer, after_merge
-from services.feedback.domain.projection import Enrolment, Merges, Step, in_order, last_word
+from services.feedback.domain.projection import Enrolment, Merges, Parting, Step, in_order, last_word
 from services.feedback.domain.results import Result, net_promoter_score, result_of
 from services.feedback.domain.surveys import (
     Answer,
@@ -18,6 +18,7 @@ __all__ = [
     "Case",
     "Enrolment",
     "Merges",
+    "Parting",
     "Result",
     "Step",
     "Survey",

@@ -1,4 +1,4 @@
-"""What the log says of profiles, kept in its order: who entered or left a segment, and who became whom."""
+"""What the log says of profiles, kept in its order: who entered or left a segment, who became whom, and who parted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,21 @@ class Merges:
     targets: Mapping[UUID, UUID]
 
 
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Nodes of a profile that belong to another one now."""
+
+    profile_id: UUID
+    into_id: UUID
+    nodes: Sequence[UUID]
+
+
 # Steps of one kind that follow each other are written together.
-Step: TypeAlias = "Sequence[Enrolment] | Merges"
+Step: TypeAlias = "Sequence[Enrolment] | Merges | Parting"
 
 
-def in_order(said: Iterable[Enrolment | tuple[UUID, UUID]]) -> list[Step]:
-    """Runs of enrolments and of merges (from, into), as they came."""
+def in_order(said: Iterable[Enrolment | tuple[UUID, UUID] | Parting]) -> list[Step]:
+    """Runs of enrolments and of merges (from, into), and partings, as they came."""
     steps: list[Step] = []
     enrolments: list[Enrolment] = []
     merges: list[tuple[UUID, UUID]] = []
@@ -41,6 +50,10 @@ def in_order(said: Iterable[Enrolment | tuple[UUID, UUID]]) -> list[Step]:
             merges.clear()
 
     for each in said:
+        if isinstance(each, Parting):
+            close_runs()
+            steps.append(each)
+            continue
         run, other = (enrolments, merges) if isinstance(each, Enrolment) else (merges, enrolments)
         if other:
             close_runs()

@@ -24,7 +24,8 @@ _SAVE: Final = """
 INSERT INTO feedback.answers AS known (tenant_id, survey_id, profile_id, rating, sealed, answered_at, revision)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (tenant_id, survey_id, profile_id) DO UPDATE SET
-    rating = excluded.rating, sealed = excluded.sealed, answered_at = excluded.answered_at, revision = excluded.revision
+    rating = excluded.rating, sealed = excluded.sealed, answered_at = excluded.answered_at, revision = excluded.revision,
+    node_id = NULL
 WHERE known.revision = $8
 RETURNING xmax = 0 AS is_new
 """

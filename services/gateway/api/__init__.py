@@ -1,6 +1,6 @@
 """The HTTP API: decode, ask one service, encode. One module a noun; `admission` is the door of each route."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import msgspec
 from fastapi import APIRouter, FastAPI
@@ -8,14 +8,24 @@ from fastapi import APIRouter, FastAPI
 from chassis.http import Guard
 from services.gateway import console
 from services.gateway.api import (
+    auditing,
+    catalogue,
     experiments,
     features,
+    figures,
     health,
+    identities,
+    imports,
     ingest,
+    matching,
     models,
+    plans,
+    privacy,
     problems,
     profiles,
+    receipts,
     recommendations,
+    retention,
     scores,
     segments,
     surveys,
@@ -23,35 +33,62 @@ from services.gateway.api import (
 from services.gateway.api.admission import GuardedRoute, HotRoute
 from services.gateway.api.document import document_of
 from services.gateway.api.front import Front
+from services.gateway.audit import AuditStore
+from services.gateway.capacity import Capacity
 from services.gateway.clients import Services
 from services.gateway.gathering import Scores, Submissions
 from services.gateway.keyring import Keyring
 from services.gateway.store import AnswerStore
+from services.gateway.uploading import Uploads
 
 ROUTERS: Sequence[APIRouter] = (
     ingest.events,
     ingest.reads,
+    receipts.routes,
+    plans.routes,
+    imports.routes,
     profiles.routes,
+    identities.routes,
+    privacy.routes,
+    retention.routes,
+    matching.routes,
     scores.hot,
     scores.routes,
     recommendations.routes,
     features.routes,
+    figures.routes,
+    catalogue.routes,
     segments.routes,
     surveys.routes,
     experiments.routes,
     models.routes,
+    auditing.routes,
     health.routes,
 )
 
 
-def build(services: Services, keyring: Keyring, answers: AnswerStore, *, version: str) -> FastAPI:
+def build(
+    services: Services,
+    keyring: Keyring,
+    answers: AnswerStore,
+    audit: AuditStore,
+    *,
+    version: str,
+    capacity: Capacity | None = None,
+    origins: Set[str] = frozenset({"*"}),
+) -> FastAPI:
     """The API. Its state is what endpoints are given; `state.ready` is what /health/ready says; until then connections end."""
     app = FastAPI(title="Rapport", version=version, openapi_url=None, redirect_slashes=False)
     app.state.services = services
     app.state.keyring = keyring
     app.state.answers = answers
-    app.state.submissions = Submissions(services)
+    app.state.audit = audit
+    capacity = capacity or Capacity()
+    app.state.capacity = capacity
+    app.state.origins = origins
+    app.state.submissions = Submissions(services, capacity)
     app.state.scores = Scores(services)
+    app.state.uploads = Uploads(services)
     app.state.ready = False
     problems.add_handlers(app, _guarded_routes())
     for router in ROUTERS:
@@ -65,7 +102,11 @@ def at_the_door(app: FastAPI) -> Guard:
     """What uvicorn serves: request ids, metrics and the log line outermost, then the front, then the API."""
     hot = [route for route in _guarded_routes() if isinstance(route, HotRoute)]
     events = [route.path for route in ingest.events.routes if isinstance(route, HotRoute)]
-    return Guard(Front(app, hot, open_to_browsers=events), service="gateway", is_leaving=lambda: not app.state.ready)
+    return Guard(
+        Front(app, hot, open_to_browsers=events, origins=app.state.origins),
+        service="gateway",
+        is_leaving=lambda: not app.state.ready,
+    )
 
 
 def _guarded_routes() -> list[GuardedRoute]:

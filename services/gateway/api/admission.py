@@ -6,6 +6,7 @@ A route says what it needs with `@needs(Scope.READ)`; one that says nothing cann
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request
@@ -15,10 +16,10 @@ from starlette.responses import Response
 
 from chassis import context
 from chassis.errors import Error, InvalidArgument
-from services.gateway.api import problems
+from services.gateway.api import audited, problems
 from services.gateway.api.bodies import read_body, replay
 from services.gateway.domain import IDEMPOTENCY_KEY_PATTERN, Scope, request_digest, require
-from services.gateway.keyring import Allowance, Caller, Keyring, refuse_haste
+from services.gateway.keyring import Allowance, Caller, Keyring, key_text_of, refuse_haste
 from services.gateway.store import AnswerStore
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -30,17 +31,21 @@ _NAMES_HERE: Final = {"page_token": "next", "page_size": "limit", "profile_id": 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a route needs. `scope` None: no key. `creates`: an Idempotency-Key is honoured."""
+    """What a route needs. `scope` None: no key. `creates`: an Idempotency-Key is honoured.
+
+    `streams`: the endpoint reads its body for itself, however long it is.
+    """
 
     scope: Scope | None
     creates: bool = False
+    streams: bool = False
 
 
-def needs(scope: Scope | None, *, creates: bool = False) -> Callable[[Endpoint], Endpoint]:
+def needs(scope: Scope | None, *, creates: bool = False, streams: bool = False) -> Callable[[Endpoint], Endpoint]:
     """Marks an endpoint."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.__dict__["need"] = Need(scope, creates)
+        endpoint.__dict__["need"] = Need(scope, creates, streams)
         return endpoint
 
     return mark
@@ -60,7 +65,8 @@ class GuardedRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                return await inner(replay(request, request.state.body) if has_body(request) else request)
+                is_read = has_body(request) and not self.need.streams
+                return await inner(replay(request, request.state.body) if is_read else request)
             except Error as error:
                 error.field = named_here(error.field)
                 raise
@@ -81,6 +87,8 @@ class HotRoute(GuardedRoute):
 
 def named_here(field: str) -> str:
     """A field of the contracts by its name in this API: "as_of" is "asOf", "page_token" is "next"."""
+    if field.startswith("/"):  # a JSON pointer into what was sent
+        return field
     return ".".join(_NAMES_HERE.get(part) or to_camel(part) for part in field.split("."))
 
 
@@ -106,13 +114,12 @@ def guarded(handler: Handler, need: Need) -> Callable[[Request], Coroutine[Any, 
         headers: list[tuple[bytes, bytes]] = []
         try:
             if need.scope is not None:
-                await _admit(request, need.scope, headers)
-            if has_body(request):
+                await admit(request, key_text_of(request.headers.get("authorization")), need.scope, headers)
+            if has_body(request) and not need.streams:
                 request.state.body = await read_body(request)
-            if need.creates and IDEMPOTENCY_HEADER in request.headers:
-                response = await _once(handler, request)
-            else:
-                response = await handler(request)
+            serve = partial(_once, handler) if need.creates and IDEMPOTENCY_HEADER in request.headers else handler
+            is_change = audited.is_change(request, need.scope)
+            response = await (audited.recorded(serve, request) if is_change else serve(request))
         except problems.REFUSALS as refusal:
             response = problems.respond(refusal)
         response.raw_headers.extend(headers)
@@ -121,10 +128,10 @@ def guarded(handler: Handler, need: Need) -> Callable[[Request], Coroutine[Any, 
     return answer
 
 
-async def _admit(request: Request, needed: Scope, headers: list[tuple[bytes, bytes]]) -> None:
+async def admit(request: Request, text: str, needed: Scope, headers: list[tuple[bytes, bytes]]) -> None:
     """Knows the caller, from here on in the context too; adds the RateLimit headers. Raises what stands against it."""
     keyring: Keyring = request.app.state.keyring
-    found = await keyring.caller_of(request.headers.get("authorization"))
+    found = await keyring.caller_by(text)
     request.state.caller = found
     context.enter(replace(context.current(), tenant=found.tenant, actor=found.key.key_id))
     allowance = keyring.take(found)

@@ -73,9 +73,10 @@ def _too_large(limit: int) -> InvalidArgument:
 
 
 def replay(request: Request, body: bytes) -> Request:
-    """The same request, for a reader that reads a body for itself."""
+    """The same request, for a reader that reads a body for itself. It is JSON, whatever a client calls it: curl says a form."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return Request(request.scope, receive)
+    headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+    return Request({**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}, receive)

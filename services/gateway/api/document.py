@@ -18,7 +18,8 @@ _ABOUT: Final = """
 Customers' events come in; profiles, segments, scores, recommendations and feedback come out.
 
 Send a key with every request: as user name of HTTP Basic without a password, or as Bearer token. A write key may only
-send events; a private key has the scopes that it was made with. A refusal is `application/problem+json` with a `code`
+send events; a private key has the scopes that it was made with. A page that cannot set a header may send events with
+`writeKey` in their body. A refusal is `application/problem+json` with a `code`
 out of a closed list. Lists are paged: give `next` of one page to get the one after it.
 """
 _SCHEMES: Final = {
@@ -87,7 +88,7 @@ def _finish(operation: dict[str, Any], route: GuardedRoute) -> None:
     operation["security"] = [{name: []} for name in _SCHEMES] if need.scope else []
     if need.scope:
         operation["description"] = f"{operation.get('description', '')}\n\nScope: `{need.scope.value}`.".strip()
-        responses["200"]["headers"] = _HEADERS
+        responses[min(responses)]["headers"] = _HEADERS  # 200, or 202
     for status in _refusals(operation, need.scope, creates=need.creates):
         responses[status] = {
             "description": _MEANINGS[status],

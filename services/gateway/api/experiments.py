@@ -7,6 +7,7 @@ from fastapi import Path
 from pydantic import Field
 from rapport.evaluation.v1 import evaluation_pb2
 
+from chassis.errors import NotFound
 from services.gateway.api.admission import needs, router
 from services.gateway.api.serving import Services
 from services.gateway.clients import LONG_S
@@ -147,11 +148,12 @@ async def create_experiment(services: Services, draft: ExperimentDraft) -> Exper
 async def assign_variants(services: Services, experiment_id: ExperimentId, enrolment: Enrolment) -> Assignments:
     """Gives each customer a variant; the same customer always gets the same one."""
     profile_ids = await services.resolve(enrolment.refs)
-    given: dict[str, Assignment] = {}
-    if known := _known(profile_ids):
-        request = evaluation_pb2.AssignVariantsRequest(experiment_id=experiment_id, profile_ids=known)
-        answer = await services.evaluation.AssignVariants(request)
-        given = {each.profile_id: Assignment.of(each, ref="") for each in answer.assignments}
+    known = _known(profile_ids)
+    if not known:
+        await _check_experiment(services, experiment_id)
+    request = evaluation_pb2.AssignVariantsRequest(experiment_id=experiment_id, profile_ids=known)
+    answered = (await services.evaluation.AssignVariants(request)).assignments if known else []
+    given = {each.profile_id: Assignment.of(each, ref="") for each in answered}
     nobody = Assignment(ref="", profile_id=None, variant=None, assigned=None)
     pairs = zip(enrolment.refs, profile_ids, strict=True)
     return Assignments(assignments=[given.get(each, nobody).model_copy(update={"ref": ref}) for ref, each in pairs])
@@ -163,9 +165,17 @@ async def record_exposures(services: Services, experiment_id: ExperimentId, enro
     """These customers really met their variant."""
     known = _known(await services.resolve(enrolment.refs))
     if not known:
+        await _check_experiment(services, experiment_id)
         return Exposures(recorded_count=0)
     request = evaluation_pb2.RecordExposuresRequest(experiment_id=experiment_id, profile_ids=known)
     return Exposures.of(await services.evaluation.RecordExposures(request))
+
+
+async def _check_experiment(services: Services, experiment_id: str) -> None:
+    """Raises NotFound where there is none, which nobody else says while there is nobody to ask for."""
+    answer = await services.evaluation.ListExperiments(evaluation_pb2.ListExperimentsRequest())
+    if all(each.experiment_id != experiment_id for each in answer.experiments):
+        raise NotFound("there is no such experiment", field="experimentId")
 
 
 def _known(profile_ids: list[str]) -> list[str]:

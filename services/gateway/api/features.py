@@ -27,7 +27,7 @@ class Feature(Answer):
 
 
 class Features(Answer):
-    """All definitions. A model that was trained on others (another digest) is refused."""
+    """All definitions. `digest` is of those that the churn model reads: a version that was trained on others is refused."""
 
     digest: str
     features: list[Feature]
@@ -78,6 +78,8 @@ class Freshness(Answer):
     now: datetime | None = Field(description="The tenant's clock.")
     rejected_count: int
     duplicate_count: int
+    quarantined_count: int = Field(description="Events that the tracking plan held back, ")
+    replayed_count: int = Field(description="and those of them that were appended later.")
 
 
 class Export(Answer):
@@ -110,13 +112,14 @@ async def compute_features(services: Services, question: FeaturesQuestion) -> Fe
 
 def _row(row: features_pb2.FeatureRow) -> dict[str, Any]:
     cells = [
-        {"status": features_pb2.FeatureStatus.Name(cell.status).removeprefix("FEATURE_STATUS_"), "value": _value_of(cell)}
+        {"status": features_pb2.FeatureStatus.Name(cell.status).removeprefix("FEATURE_STATUS_"), "value": value_of(cell)}
         for cell in row.values
     ]
     return plain(row) | {"values": cells}
 
 
-def _value_of(cell: features_pb2.FeatureValue) -> float | str | None:
+def value_of(cell: features_pb2.FeatureValue) -> float | str | None:
+    """The arm that is set; None where none is."""
     kind = cell.WhichOneof("value")
     return getattr(cell, kind) if kind else None
 

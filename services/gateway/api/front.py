@@ -1,7 +1,7 @@
 """The outermost layer of our own: paths put in order, and the short way to the routes that are asked most."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Set
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chassis.errors import InvalidArgument, Reason
+from chassis.errors import Exhausted, InvalidArgument, Reason
 from services.gateway.api import problems
 from services.gateway.api.admission import Handler, HotRoute
 from services.gateway.wire import SLASH
@@ -18,20 +18,27 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_FOR_ALL: Final = (b"access-control-allow-origin", b"*")
+_ALL: Final = "*"
 _PREFLIGHT: Final = {
-    "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST",
-    "access-control-allow-headers": "authorization, content-type, content-encoding",
+    # anonymousid: RudderStack's browser SDK sends it.
+    "access-control-allow-headers": "authorization, content-type, content-encoding, anonymousid, x-request-id",
     "access-control-max-age": "86400",
 }
+_EXPOSED: Final = "retry-after, x-request-id, ratelimit-limit, ratelimit-remaining, ratelimit-reset"
+# Of all paths but health; who comes later is told to come back.
+MOST_UNDER_WAY: Final = 4_096
 
 
 class Front:
     """ASGI. Everything that is not hot goes on to FastAPI."""
 
-    def __init__(self, app: FastAPI, hot: Iterable[HotRoute], open_to_browsers: Iterable[str]) -> None:
+    def __init__(
+        self, app: FastAPI, hot: Iterable[HotRoute], open_to_browsers: Iterable[str], origins: Set[str] = frozenset({_ALL})
+    ) -> None:
         self._app = app
+        self._origins = origins
+        self._under_way = 0
         self._fixed: dict[tuple[str, str], tuple[HotRoute, Handler]] = {}
         self._patterns: list[tuple[str, re.Pattern[str], HotRoute, Handler]] = []
         self._open = frozenset(open_to_browsers)
@@ -52,18 +59,46 @@ class Front:
         except InvalidArgument as refusal:
             await problems.respond(refusal)(scope, receive, send)
             return
+        if self._under_way >= MOST_UNDER_WAY and not path.startswith("/health/"):
+            full = Exhausted("too many requests are under way", reason=Reason.QUEUE_FULL, retry_after_s=1.0)
+            await problems.respond(full)(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._answer(path, scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS" and path in self._open:
-            await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, send)
+            response = Response(status_code=204, headers=_PREFLIGHT)
+            self._admit_origin(Request(scope), response)
+            await response(scope, receive, send)
             return
         found = self._fixed.get((scope["method"], path)) or self._match(scope["method"], path, scope)
         if not found:
             await self._app(scope, receive, send)
             return
         scope["app"], scope["route"] = self._app, found[0]
-        response = await found[1](Request(scope, receive))
+        request = Request(scope, receive)
+        response = await found[1](request)
         if path in self._open:
-            response.raw_headers.append(_FOR_ALL)
+            self._admit_origin(request, response)
         await response(scope, receive, send)
+
+    def _admit_origin(self, request: Request, response: Response) -> None:
+        """Lets the page read the answer where its origin is allowed. Events of others are not refused: the key decides."""
+        origin = request.headers.get("origin")
+        if origin is None:
+            return
+        if _ALL in self._origins:
+            response.headers["access-control-allow-origin"] = _ALL
+        else:
+            response.headers["vary"] = "Origin"
+            if origin not in self._origins:
+                return
+            response.headers["access-control-allow-origin"] = origin
+        response.headers["access-control-expose-headers"] = _EXPOSED
 
     def _match(self, method: str, path: str, scope: Scope) -> tuple[HotRoute, Handler] | None:
         for its_method, pattern, route, handler in self._patterns:

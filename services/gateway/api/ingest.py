@@ -12,15 +12,16 @@ from pydantic import Field
 from rapport.profiles.v1 import profiles_pb2
 from starlette.responses import Response
 
-from services.gateway.api.admission import HotRoute, needs, router
+from services.gateway.api.admission import caller, needs, router
 from services.gateway.api.document import body_of
 from services.gateway.api.events import BODIES
+from services.gateway.api.intake import IntakeRoute
 from services.gateway.api.serving import Services
 from services.gateway.domain import Scope
 from services.gateway.gathering import Submissions, refusal
-from services.gateway.wire import Answer, Cursor, Limit, Page
+from services.gateway.wire import Answer, Cursor, Limit, Page, moment_of
 
-events = router("Events", HotRoute)
+events = router("Events", IntakeRoute)
 reads = router("Events")
 
 _WITH_MANY: Final = ("batch", "import")
@@ -40,6 +41,9 @@ class Receipt(Answer):
     reason: str | None = Field(None, description="Set where rejected or quarantined: a code of the closed list.")
     field: str | None = None
     message: str | None = None
+    first_received: datetime | None = Field(None, description="Of a duplicate: when the first was received.")
+    plan_version: int | None = Field(None, description="Where the tracking plan was violated: which version of it,")
+    rule: str | None = Field(None, description="and which rule, as a JSON pointer into the event's schema.")
 
 
 class Receipts(Answer):
@@ -67,6 +71,9 @@ class _Line(msgspec.Struct, omit_defaults=True, rename="camel"):
     reason: str = ""
     field: str = ""
     message: str = ""
+    first_received: datetime | None = None
+    plan_version: int = 0
+    rule: str = ""
 
 
 class _Lines(msgspec.Struct):
@@ -83,17 +90,29 @@ async def submit(request: Request, kind: str) -> Response:
     now = time.time_ns()
     received = Timestamp(seconds=now // 1_000_000_000, nanos=now % 1_000_000_000)
     receipts = await submissions.submit(profiles_pb2.Submission(type=kind, body=request.state.body, received=received))
+    request.app.state.keyring.spend(caller(request), len(receipts))
     if kind not in _WITH_MANY and receipts[0].status == profiles_pb2.RECEIPT_STATUS_REJECTED:
-        raise refusal(receipts[0].reason, receipts[0].message, receipts[0].field)
+        raise refusal(receipts[0].reason, receipts[0].message, receipts[0].field, receipts[0].message_id)
     return Response(written(receipts), media_type="application/json")
 
 
 def written(receipts: Sequence[profiles_pb2.Receipt]) -> bytes:
     """Receipts as JSON."""
-    return _encode(
-        _Lines(
-            True, [_Line(each.message_id, _STATUSES[each.status], each.reason, each.field, each.message) for each in receipts]
-        )
+    return _encode(_Lines(True, [_line(each) for each in receipts]))
+
+
+def _line(receipt: profiles_pb2.Receipt) -> _Line:
+    if receipt.status == profiles_pb2.RECEIPT_STATUS_ACCEPTED:
+        return _Line(receipt.message_id, "accepted")
+    return _Line(
+        receipt.message_id,
+        _STATUSES[receipt.status],
+        receipt.reason,
+        receipt.field,
+        receipt.message,
+        moment_of(receipt, "first_received"),
+        receipt.plan_version,
+        receipt.rule,
     )
 
 
@@ -116,6 +135,11 @@ for _kind, _body in BODIES.items():
         responses={200: {"model": Receipts}},
         openapi_extra=body_of(_body),
     )
+
+
+# Segment's browser SDK calls them by their first letters.
+for _kind in ("identify", "track", "page", "screen", "group", "alias", "batch"):
+    events.add_api_route(f"/v1/{_kind[0]}", _endpoint(_kind), methods=["POST"], include_in_schema=False)
 
 
 @reads.get("/v1/rejections")

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from prometheus_client import Counter
 from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +16,8 @@ from starlette.responses import Response
 from chassis.errors import INTERNAL_MESSAGE, Error, InvalidArgument, NotFound, Reason
 from chassis.http import problem
 from services.gateway.wire import NO_NUL, Answer
+
+REFUSED: Final = Counter("rapport_gateway_refused_requests_total", "Requests that were answered with 429.", ["reason"])
 
 # What may be refused with a problem; anything else is a bug.
 REFUSALS: Final = (Error, HTTPException, RequestValidationError)
@@ -36,12 +40,18 @@ class Problem(Answer):
     code: str = Field(json_schema_extra={"enum": [reason.name for reason in Reason]}, examples=["INVALID_FIELD"])
     detail: str = Field(examples=["limit: Input should be less than or equal to 1000"])
     request_id: str = Field(examples=["5f0c9d3e8b7a4c21a0f4a1b2c3d4e5f6"])
+    message_id: str | None = Field(None, description="Of an event that was rejected: what its receipt is asked for by.")
     field: str | None = Field(None, description="Path of the field that is wrong, where it is one.", examples=["limit"])
 
 
 def respond(refusal: Exception) -> Response:
     """The answer for one of REFUSALS."""
-    status, own, body = problem(_error_of(refusal))
+    error = _error_of(refusal)
+    status, own, body = problem(error)
+    if status == 429:
+        REFUSED.labels(error.reason.name).inc()
+    if message_id := error.metadata.get("message_id"):
+        body = msgspec.json.encode({**msgspec.json.decode(body), "messageId": message_id})
     kept = dict(refusal.headers or {}) if isinstance(refusal, HTTPException) else {}
     return Response(body, status, headers={**kept, **own})
 

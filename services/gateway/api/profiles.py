@@ -19,7 +19,7 @@ routes = router("Profiles")
 class Identity(Answer):
     """An id of the person. `nodeId` stands for it: the id itself is personal."""
 
-    namespace: Literal["user_id", "anonymous_id"]
+    namespace: Literal["user_id", "anonymous_id", "email", "phone", "device_id", "external_id"]
     node_id: str
     since: datetime | None = Field(description="From when it belongs to this profile; null: from the beginning.")
 

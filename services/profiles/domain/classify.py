@@ -190,3 +190,13 @@ def _split_list(values: Sequence[Json], kind: Kind) -> tuple[Json, Json]:
     if not some_personal:
         return public, _NOTHING
     return (public if some_public else _NOTHING), personal
+
+
+def join(public: Json, personal: Json) -> Json:
+    """What `split` took apart; the order of fields may be another one."""
+    if isinstance(public, dict) and isinstance(personal, dict):
+        both = {key: join(value, personal[key]) if key in personal else value for key, value in public.items()}
+        return both | {key: value for key, value in personal.items() if key not in public}
+    if isinstance(public, list) and isinstance(personal, list) and len(public) == len(personal):
+        return [join(*pair) for pair in zip(public, personal, strict=True)]
+    return personal if public is None else public

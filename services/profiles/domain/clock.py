@@ -52,7 +52,9 @@ def event_time(
     received. Raises InvalidArgument: unreadable, before 1970-01-02, or over a day after it was received.
     """
     if sent_us is not None:
-        text, field = (original, "originalTimestamp") if original else (timestamp, "timestamp")
+        text, field = (
+            (original, "originalTimestamp") if original and not _is_meant(timestamp, original) else (timestamp, "timestamp")
+        )
     else:
         text, field = (timestamp, "timestamp") if timestamp else (original, "originalTimestamp")
     if not text:
@@ -62,6 +64,18 @@ def event_time(
         us = received_us - (sent_us - us)
     check_bounds(us, received_us, field)
     return us
+
+
+def _is_meant(timestamp: str | None, original: str) -> bool:
+    """Whether `timestamp` is a time that the caller gave, beside an originalTimestamp of the library's own making.
+
+    RudderStack's libraries write into the latter when they were called. A clock that is a day wrong is rarer than that.
+    """
+    return (
+        timestamp is not None
+        and timestamp != ""
+        and abs(parse_time(timestamp, "timestamp") - parse_time(original, "originalTimestamp")) > DAY_US
+    )
 
 
 def check_bounds(us: int, received_us: int, field: str = "timestamp") -> None:

@@ -1,4 +1,7 @@
-"""How callers name a profile: its id, `user_id:<id>` or `anonymous_id:<id>`."""
+"""How callers name a profile: its id, `user_id:<id>` or `anonymous_id:<id>`.
+
+Any other identifier stands in no reference, since references stand in URLs: it is looked up by a call of its own.
+"""
 
 from typing import Final
 from uuid import UUID
@@ -11,7 +14,7 @@ MAX_ID_LENGTH: Final = 255
 
 def parse(ref: str, *, field: str = "ref") -> UUID | tuple[Namespace, str]:
     """A profile id, or the identifier to be hashed. Raises InvalidArgument; the message does not repeat the reference."""
-    for namespace in Namespace:
+    for namespace in (Namespace.USER_ID, Namespace.ANONYMOUS_ID):
         prefix = f"{namespace.label}:"
         if ref.startswith(prefix):
             value = ref[len(prefix) :]

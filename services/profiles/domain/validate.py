@@ -24,8 +24,8 @@ MAX_NAME_LENGTH: Final = 256
 # What services record in the log; a client that sends them would be believed.
 FACT_NAMES: Final = frozenset(
     {
-        "Profile Merged", "Segment Entered", "Segment Exited", "Churn Scored", "Survey Answered", "Case Opened",
-        "Experiment Assigned", "Model Promoted",
+        "Profile Merged", "Profile Unmerged", "Identities Linked", "Identities Parted", "Profile Erased", "Segment Entered",
+        "Segment Exited", "Churn Scored", "Survey Answered", "Case Opened", "Experiment Assigned", "Model Promoted",
     }
 )  # fmt: skip
 # Everything that a service records has a source that begins so, and nothing else has.

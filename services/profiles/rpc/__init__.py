@@ -7,7 +7,7 @@ from rapport.profiles.v1 import profiles_pb2 as pb
 from rapport.profiles.v1 import profiles_pb2_grpc
 
 from chassis.errors import InvalidArgument
-from ml.features import catalogue
+from ml.features.catalogue import EVERY
 from services.profiles.archive import Archive
 from services.profiles.domain import refs
 from services.profiles.domain.clock import moment_of
@@ -15,7 +15,9 @@ from services.profiles.features import Features
 from services.profiles.ingest import Ingest
 from services.profiles.lookup import Lookup
 from services.profiles.people import People
+from services.profiles.plans import Plans
 from services.profiles.portrait import Portraits
+from services.profiles.precedence import Precedence
 from services.profiles.project import Projector, percentiles
 from services.profiles.rpc import paging, wire
 from services.profiles.store.events import EventStore
@@ -32,6 +34,7 @@ class Parts:
     """What the service answers from."""
 
     tenants: Tenants
+    plans: Plans
     ingest: Ingest
     lookup: Lookup
     profiles: ProfileStore
@@ -41,6 +44,7 @@ class Parts:
     people: People
     archive: Archive
     projector: Projector
+    precedence: Precedence
     freshness: FreshnessStore
 
 
@@ -102,7 +106,7 @@ class ProfilesRpc(profiles_pb2_grpc.ProfilesServicer):
         return pb.ListEventsResponse(events=[wire.event(row) for row in rows[:size]], next_page_token=more)
 
     async def ListFeatures(self, request: pb.ListFeaturesRequest, context: object) -> pb.ListFeaturesResponse:
-        return pb.ListFeaturesResponse(features=catalogue.FEATURES, digest=self._parts.features.compiled.digest)
+        return pb.ListFeaturesResponse(features=EVERY, digest=self._parts.features.compiled.digest)
 
     async def ComputeFeatures(self, request: pb.ComputeFeaturesRequest, context: object) -> pb.ComputeFeaturesResponse:
         tenant = await self._parts.tenants.present()
@@ -139,6 +143,8 @@ class ProfilesRpc(profiles_pb2_grpc.ProfilesServicer):
             now=wire.timestamp(moment_of(await parts.tenants.now_us(tenant))),
             rejected_count=counts.rejected_count,
             duplicate_count=counts.duplicate_count,
+            quarantined_count=counts.quarantined_count,
+            replayed_count=counts.replayed_count,
         )
 
     async def Seal(self, request: pb.SealRequest, context: object) -> pb.SealResponse:

@@ -13,8 +13,9 @@ from services.profiles.domain.clock import microseconds, moment_of
 
 MAX_PAGE: Final = 1_000
 DEFAULT_PAGE: Final = 100
-# Before every row of a list that is read newest first.
+# Before every row of a list that is read newest first, and of one that is read oldest first.
 NEWEST: Final = (datetime(9999, 1, 1, tzinfo=UTC), b"\xff" * 32)
+OLDEST: Final = (datetime(1, 1, 1, tzinfo=UTC), b"")
 
 
 def page_size(given: int) -> int:
@@ -54,6 +55,64 @@ def moment_before(token: str) -> tuple[datetime, bytes]:
         return moment_of(int(us)), bytes.fromhex(row_id)
     except (ValueError, OverflowError):
         raise _bad() from None
+
+
+def moment_after(token: str) -> tuple[datetime, bytes]:
+    """As `moment_before`, for what is read oldest first."""
+    return moment_before(token) if token else OLDEST
+
+
+def named_token(node_id: UUID, name: str) -> str:
+    """For a list by node and a name."""
+    return _token(str(node_id), name)
+
+
+def named_after(token: str) -> tuple[UUID, str] | None:
+    """None for the first page. Raises InvalidArgument."""
+    if not token:
+        return None
+    try:
+        node_id, name = _parts(token)
+        return UUID(node_id), name
+    except ValueError:
+        raise _bad() from None
+
+
+def number_token(number: int) -> str:
+    """For a list by number."""
+    return _token(str(number))
+
+
+def number_after(token: str) -> int:
+    """0 for the first page. Raises InvalidArgument."""
+    if not token:
+        return 0
+    try:
+        (text,) = _parts(token)
+        number = int(text)
+    except ValueError:
+        raise _bad() from None
+    if not 0 <= number < 2**31:
+        raise _bad()
+    return number
+
+
+def place_token(xid: int, seq: int) -> str:
+    """For what is read in the order of the log."""
+    return _token(str(xid), str(seq))
+
+
+def place_after(token: str) -> tuple[int, int] | None:
+    """None for the first page. Raises InvalidArgument."""
+    if not token:
+        return None
+    try:
+        xid, seq = map(int, _parts(token))
+    except ValueError:
+        raise _bad() from None
+    if not (0 <= xid < 2**63 and 0 <= seq < 2**63):
+        raise _bad()
+    return xid, seq
 
 
 def _token(*parts: str) -> str:

@@ -21,6 +21,7 @@ _STATUS: Final = {
     ReceiptStatus.ACCEPTED: pb.RECEIPT_STATUS_ACCEPTED,
     ReceiptStatus.DUPLICATE: pb.RECEIPT_STATUS_DUPLICATE,
     ReceiptStatus.REJECTED: pb.RECEIPT_STATUS_REJECTED,
+    ReceiptStatus.QUARANTINED: pb.RECEIPT_STATUS_QUARANTINED,
 }
 _CLOCKS: Final = {
     pb.CLOCK_KIND_UNSPECIFIED: ClockKind.WALL,
@@ -72,21 +73,24 @@ def clock_of(value: int) -> ClockKind:
 
 
 def receipt(one: Receipt) -> pb.Receipt:
-    if one.error is None:
-        return pb.Receipt(message_id=one.message_id, status=_STATUS[one.status])
-    error = one.error
-    return pb.Receipt(
-        message_id=one.message_id,
-        status=_STATUS[one.status],
-        reason=error.reason.name,
-        field=error.field,
-        message=error.message,
-    )
+    message = pb.Receipt(message_id=one.message_id, status=_STATUS[one.status])
+    if one.error is not None:
+        message.reason, message.field, message.message = one.error.reason.name, one.error.field, one.error.message
+    if one.first is not None:
+        message.first_received.FromDatetime(one.first)
+    if one.verdict is not None:
+        message.plan_version, message.rule = one.verdict.version, one.verdict.violations[0].rule
+    return message
 
 
 def submission_result(answer: list[Receipt] | InvalidArgument) -> pb.SubmissionResult:
     if isinstance(answer, InvalidArgument):
-        malformed = pb.Malformed(reason=answer.reason.name, message=answer.message, field=answer.field)
+        malformed = pb.Malformed(
+            reason=answer.reason.name,
+            message=answer.message,
+            field=answer.field,
+            message_id=answer.metadata.get("message_id", ""),
+        )
         return pb.SubmissionResult(malformed=malformed)
     return pb.SubmissionResult(receipts=pb.Receipts(receipts=[receipt(one) for one in answer]))
 

@@ -30,14 +30,9 @@ SELECT count(*) FROM (
 _COUNTS = """
 SELECT coalesce((SELECT event_count FROM profiles.clocks WHERE tenant_id = $1), 0) AS event_count,
     coalesce((SELECT rejected_count FROM profiles.intake_counts WHERE tenant_id = $1), 0) AS rejected_count,
-    coalesce((SELECT duplicate_count FROM profiles.intake_counts WHERE tenant_id = $1), 0) AS duplicate_count
-"""
-_PRUNE = """
-DELETE FROM profiles.rejections AS rejection USING (
-    SELECT tenant_id, rejection_id, row_number() OVER (PARTITION BY tenant_id ORDER BY received_at DESC, rejection_id) AS place
-    FROM profiles.rejections
-) AS old
-WHERE rejection.tenant_id = old.tenant_id AND rejection.rejection_id = old.rejection_id AND old.place > $1
+    coalesce((SELECT duplicate_count FROM profiles.intake_counts WHERE tenant_id = $1), 0) AS duplicate_count,
+    coalesce((SELECT quarantined_count FROM profiles.intake_counts WHERE tenant_id = $1), 0) AS quarantined_count,
+    coalesce((SELECT replayed_count FROM profiles.intake_counts WHERE tenant_id = $1), 0) AS replayed_count
 """
 
 
@@ -70,11 +65,13 @@ class RejectionRow:
 
 @dataclass(frozen=True, slots=True)
 class IntakeCounts:
-    """Of all time: events of customers that were projected, events refused, events that came again."""
+    """Of all time: events of customers that were projected, refused, came again, were held back, were replayed of those."""
 
     event_count: int
     rejected_count: int
     duplicate_count: int
+    quarantined_count: int
+    replayed_count: int
 
 
 class EventStore:
@@ -97,17 +94,6 @@ class EventStore:
             rows = await connection.fetch(_REJECTIONS, tenant_id, *before, limit)
         return [RejectionRow(*row) for row in rows]
 
-    async def prune_rejections(self, keep: int) -> None:
-        """Keeps each tenant's newest."""
-        async with self._database.connection() as connection:
-            await connection.execute(_PRUNE, keep)
-
-    async def drop_rejections(self, before: datetime) -> int:
-        """Of all tenants; returns how many."""
-        async with self._database.connection() as connection:
-            done = await connection.execute("DELETE FROM profiles.rejections WHERE received_at < $1", before)
-        return int(done.rsplit(" ", 1)[1])
-
     async def lag(self, tenant_id: str) -> int:
         """Events in the log that are not projected yet, counted up to 100,000."""
         async with self._database.connection() as connection:
@@ -117,4 +103,4 @@ class EventStore:
         """The counters."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_COUNTS, tenant_id)
-        return IntakeCounts(*row) if row else IntakeCounts(0, 0, 0)
+        return IntakeCounts(*row) if row else IntakeCounts(0, 0, 0, 0, 0)

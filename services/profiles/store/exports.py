@@ -85,6 +85,8 @@ class ExportStore:
             self._database.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
+            # Before the snapshot is taken: tables that are swapped after it would be half empty in it.
+            await connection.execute("LOCK TABLE profiles.node_profiles IN ACCESS SHARE MODE")
             cursor = await connection.fetchrow(_CURSOR)
             place = Place(int(cursor["xid"]), cursor["seq"]) if cursor else Place(0, 0)
             identities = [tuple(row) for row in await connection.fetch(_IDENTITIES, tenant_id)]
@@ -118,6 +120,26 @@ class ExportStore:
             columns = ([each.path for each in files], [each.sha256 for each in files], [each.event_count for each in files])
             await connection.execute(_FILES, tenant_id, *columns)
             await connection.execute(_FINISH, tenant_id)
+
+    async def replace(self, tenant_id: str, path: str, file: ArchiveFile | None) -> None:
+        """A file was written anew, or is gone."""
+        async with self._database.transaction() as connection:
+            await connection.execute("DELETE FROM profiles.export_files WHERE tenant_id = $1 AND path = $2", tenant_id, path)
+            if file is not None:
+                await connection.execute(_FILES, tenant_id, [file.path], [file.sha256], [file.event_count])
+
+    async def replace_all(self, tenant_id: str, old: Sequence[ArchiveFile], new: ArchiveFile) -> None:
+        """One file holds what several did."""
+        delete = "DELETE FROM profiles.export_files WHERE tenant_id = $1 AND path = ANY($2)"
+        async with self._database.transaction() as connection:
+            await connection.execute(delete, tenant_id, [file.path for file in old])
+            await connection.execute(_FILES, tenant_id, [new.path], [new.sha256], [new.event_count])
+
+    async def tenants(self) -> Sequence[str]:
+        """All that have an archive."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch("SELECT tenant_id FROM profiles.exports ORDER BY tenant_id")
+        return [row["tenant_id"] for row in rows]
 
     async def files(self, tenant_id: str) -> Mapping[str, ArchiveFile]:
         """All files of events, by path."""

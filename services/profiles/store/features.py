@@ -14,22 +14,29 @@ _NEWEST = "SELECT newest_ts FROM profiles.clocks WHERE tenant_id = $1"
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """`profile_of`: where each known node belonged at `at`; `records`: the rows of the compiled query."""
+    """`profile_of`: where each known node belonged at `at`; `records`: the rows of each compiled query."""
 
     at: datetime
     profile_of: dict[UUID, UUID]
-    records: Sequence[Any]
+    records: Sequence[Sequence[Any]]
+
+
+_FIRST = "SELECT profile_id FROM profiles.profiles WHERE tenant_id = $1 ORDER BY profile_id LIMIT $2"
 
 
 class FeatureStore:
-    """Runs the compiled query of ml.features.compile."""
+    """Runs compiled queries of ml.features.compile."""
 
-    def __init__(self, database: Database, sql: str) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = sql
 
     async def read(
-        self, tenant_id: str, node_ids: Sequence[UUID], at: datetime | None, now: Callable[[datetime | None], datetime]
+        self,
+        tenant_id: str,
+        node_ids: Sequence[UUID],
+        at: datetime | None,
+        now: Callable[[datetime | None], datetime],
+        queries: Sequence[str],
     ) -> Read:
         """`at` None: `now` of the tenant's newest event's time."""
         async with self._database.connection() as connection:
@@ -37,5 +44,10 @@ class FeatureStore:
                 at = now(await connection.fetchval(_NEWEST, tenant_id))
             profile_of: dict[UUID, UUID] = {row[0]: row[1] for row in await connection.fetch(AT, tenant_id, node_ids, at)}
             wanted = list(set(profile_of.values()))
-            records = await connection.fetch(self._sql, tenant_id, wanted, at) if wanted else []
+            records = [await connection.fetch(sql, tenant_id, wanted, at) if wanted else [] for sql in queries]
         return Read(at, profile_of, records)
+
+    async def first(self, tenant_id: str, limit: int) -> list[UUID]:
+        """Profiles by id. An id is a hash, so the first are a sample like any other."""
+        async with self._database.connection() as connection:
+            return [row[0] for row in await connection.fetch(_FIRST, tenant_id, limit)]

@@ -1,11 +1,14 @@
-"""Appending to the event log: receipts, events, new people's keys and refusals, all in one transaction."""
+"""Appending to the event log: receipts, events, new people's keys, and what was not taken, all in one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from chassis.db import Connection, Database
+from services.profiles.store import plans, quarantine, receipts
+from services.profiles.store.quarantine import Hold, Waiting
+from services.profiles.store.receipts import Refusal
 
 _KEYS = "SELECT node_id, wrapped_key FROM profiles.person_keys WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])"
 _ADD_KEYS = """
@@ -19,19 +22,21 @@ _ADD_RECEIPTS = """
 INSERT INTO log.receipts (tenant_id, message_hash, received_at)
 SELECT $1, message_hash, $3 FROM unnest($2::bytea[]) AS new (message_hash) ON CONFLICT DO NOTHING
 """
-_FRESH = """
-SELECT message_hash FROM log.receipts
-WHERE tenant_id = $1 AND message_hash = ANY($2::bytea[]) AND xid = pg_current_xact_id()
+_ADD_OLD_RECEIPTS = """
+INSERT INTO log.receipts (tenant_id, message_hash, received_at)
+SELECT $1, message_hash, received_at FROM unnest($2::bytea[], $3::timestamptz[]) AS new (message_hash, received_at)
+ON CONFLICT DO NOTHING RETURNING message_hash
 """
-_ADD_REJECTIONS = """
-INSERT INTO profiles.rejections (tenant_id, rejection_id, received_at, type, reason, field, message)
-SELECT $1, * FROM unnest($2::bytea[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[])
-ON CONFLICT DO NOTHING
+_FIRSTS = """
+SELECT message_hash, received_at, xid = pg_current_xact_id() FROM log.receipts
+WHERE tenant_id = $1 AND message_hash = ANY($2::bytea[])
 """
 _COUNT = """
-INSERT INTO profiles.intake_counts AS counts (tenant_id, rejected_count, duplicate_count) VALUES ($1, $2, $3)
+INSERT INTO profiles.intake_counts AS counts (tenant_id, rejected_count, duplicate_count, quarantined_count, replayed_count)
+VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant_id) DO UPDATE SET
-    rejected_count = counts.rejected_count + $2, duplicate_count = counts.duplicate_count + $3
+    rejected_count = counts.rejected_count + $2, duplicate_count = counts.duplicate_count + $3,
+    quarantined_count = counts.quarantined_count + $4, replayed_count = counts.replayed_count + $5
 """
 
 
@@ -46,15 +51,34 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An event that was not taken, without anything personal. `refusal_id`: a repeat of the same call has the same."""
+class Aside:
+    """What comes with the entries of a call and is not appended."""
 
-    refusal_id: bytes
-    received: datetime
-    type: str
-    reason: str
-    field: str
-    message: str
+    # Of those entries that are to wait in quarantine, by event id.
+    holds: Mapping[bytes, Hold] = field(default_factory=dict[bytes, Hold])
+    refusals: Sequence[Refusal] = ()
+    # How often an entry's message came again within the call, by event id.
+    repeats: Mapping[bytes, int] = field(default_factory=dict[bytes, int])
+    # Counted where the entry is appended or held; refused ones by the id of their refusal.
+    breaches: Sequence[plans.Breach] = ()
+
+
+NOTHING_ASIDE = Aside()
+
+
+@dataclass(slots=True)
+class Appended:
+    """What became of the entries. Whatever is neither fresh nor held came before: `firsts` says when."""
+
+    fresh: set[bytes] = field(default_factory=set[bytes])
+    held: set[bytes] = field(default_factory=set[bytes])
+    firsts: dict[bytes, datetime] = field(default_factory=dict[bytes, datetime])
+    # Those whose first is itself held.
+    waiting: set[bytes] = field(default_factory=set[bytes])
+
+
+class _Changed(Exception):
+    """What was to be replayed is no longer waiting."""
 
 
 class LogStore:
@@ -75,45 +99,93 @@ class LogStore:
         entries: Sequence[Entry],
         new_keys: Mapping[UUID, bytes],
         seal_again: Callable[[Mapping[UUID, bytes]], Sequence[Entry]],
-        refusals: Sequence[Refusal] = (),
-        repeated_count: int = 0,
-    ) -> set[bytes]:
-        """The event ids that are new; the others were in the log before. On disk when it returns.
+        aside: Aside = NOTHING_ASIDE,
+    ) -> Appended:
+        """On disk when it returns. No event id comes twice in `entries`.
 
         Where another call was first to store a key for somebody new, `seal_again` is given that key (and all others like it)
-        and answers the entries sealed with it. No event id comes twice in `entries`; `repeated_count` is how many were left
-        out for that.
+        and answers the entries sealed with it.
         """
-        fresh: set[bytes] = set()
+        appended = Appended()
         async with self._database.transaction() as connection:
             if new_keys and (taken := await _add_keys(connection, tenant_id, new_keys)):
                 entries = seal_again(taken)
+            passing = [entry for entry in entries if entry.event_id not in aside.holds] if aside.holds else entries
+            if passing:
+                appended.fresh, appended.firsts = await _append(connection, tenant_id, passing)
+            if aside.holds:
+                await _hold(connection, tenant_id, entries, aside.holds, appended)
+            await _note(connection, tenant_id, entries, aside, appended)
+        return appended
+
+    async def replay(self, tenant_id: str, events: Sequence[Waiting], at: datetime) -> tuple[set[bytes], set[bytes]]:
+        """(event ids that were appended, those whose message had been accepted meanwhile).
+
+        Only what still waits is appended; what does not is in neither. A receipt is of when the event came, the log's row of
+        `at`: readers measure their lag by it, and old partitions stay as they are.
+        """
+        for _ in range(5):
+            try:
+                return await self._replay(tenant_id, events, at)
+            except _Changed:
+                ids = await self._still_waiting(tenant_id, [event.event_id for event in events])
+                events = [event for event in events if event.event_id in ids]
+        return set(), set()
+
+    async def _replay(self, tenant_id: str, events: Sequence[Waiting], at: datetime) -> tuple[set[bytes], set[bytes]]:
+        """Receipts first, the quarantine's rows then: in the order of `append`, so that the two never lock each other out."""
+        ordered = sorted(events, key=lambda event: event.event_id)
+        ids = [event.event_id for event in ordered]
+        if not ids:
+            return set(), set()
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_ADD_OLD_RECEIPTS, tenant_id, ids, [event.received for event in ordered])
+            fresh = {row[0] for row in rows}
+            superseded = set(ids) - fresh
+            if await quarantine.lock(connection, tenant_id, ids) != set(ids):
+                raise _Changed
+            entries = [Entry(event.event_id, event.node_id, at, event.payload) for event in ordered if event.event_id in fresh]
             if entries:
-                fresh = await append_entries(connection, tenant_id, entries)
-            rejected_count = await _add_refusals(connection, tenant_id, refusals) if refusals else 0
-            duplicate_count = len(entries) - len(fresh) + repeated_count
-            if rejected_count or duplicate_count:
-                # Last, since all batches of the tenant meet at this row.
-                await connection.execute(_COUNT, tenant_id, rejected_count, duplicate_count)
-        return fresh
+                await _copy(connection, tenant_id, entries)
+            await quarantine.decide(connection, tenant_id, "replayed", fresh, at)
+            await quarantine.decide(connection, tenant_id, "superseded", superseded, at)
+            await connection.execute(_COUNT, tenant_id, 0, 0, 0, len(fresh))
+        return fresh, superseded
+
+    async def _still_waiting(self, tenant_id: str, event_ids: Sequence[bytes]) -> set[bytes]:
+        async with self._database.transaction() as connection:
+            return await quarantine.lock(connection, tenant_id, event_ids)
 
 
 async def append_entries(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> set[bytes]:
     """Receipts and events, in the caller's transaction; returns the event ids that are new."""
+    return (await _append(connection, tenant_id, entries))[0]
+
+
+async def _append(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> tuple[set[bytes], dict[bytes, datetime]]:
+    """(event ids that are new, of the others when their first came)."""
     event_ids = sorted([entry.event_id for entry in entries])
     done = await connection.execute(_ADD_RECEIPTS, tenant_id, event_ids, entries[0].received)
+    firsts: dict[bytes, datetime] = {}
     if _count(done) == len(entries):
         fresh = set(event_ids)
     else:
-        fresh = {row[0] for row in await connection.fetch(_FRESH, tenant_id, event_ids)}
+        rows = await connection.fetch(_FIRSTS, tenant_id, event_ids)
+        fresh = {row[0] for row in rows if row[2]}
+        firsts = {row[0]: row[1] for row in rows if not row[2]}
+        entries = [entry for entry in entries if entry.event_id in fresh]
     if fresh:
-        await connection.copy_records_to_table(
-            "events",
-            schema_name="log",
-            columns=("tenant_id", "key", "received_at", "payload"),
-            records=[(tenant_id, entry.key, entry.received, entry.payload) for entry in entries if entry.event_id in fresh],
-        )
-    return fresh
+        await _copy(connection, tenant_id, entries)
+    return fresh, firsts
+
+
+async def _copy(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> None:
+    await connection.copy_records_to_table(
+        "events",
+        schema_name="log",
+        columns=("tenant_id", "key", "received_at", "payload"),
+        records=[(tenant_id, entry.key, entry.received, entry.payload) for entry in entries],
+    )
 
 
 def _count(command_tag: str) -> int:
@@ -131,16 +203,36 @@ async def _add_keys(connection: Connection, tenant_id: str, new_keys: Mapping[UU
     return {row["node_id"]: row["wrapped_key"] for row in await connection.fetch(_KEYS, tenant_id, list(taken))}
 
 
-async def _add_refusals(connection: Connection, tenant_id: str, refusals: Sequence[Refusal]) -> int:
-    ordered = sorted(refusals, key=lambda refusal: refusal.refusal_id)
-    done = await connection.execute(
-        _ADD_REJECTIONS,
-        tenant_id,
-        [refusal.refusal_id for refusal in ordered],
-        [refusal.received for refusal in ordered],
-        [refusal.type for refusal in ordered],
-        [refusal.reason for refusal in ordered],
-        [refusal.field for refusal in ordered],
-        [refusal.message for refusal in ordered],
-    )
-    return _count(done)
+async def _hold(
+    connection: Connection, tenant_id: str, entries: Sequence[Entry], holds: Mapping[bytes, Hold], appended: Appended
+) -> None:
+    waiting = [
+        Waiting(entry.event_id, entry.key, entry.received, entry.payload) for entry in entries if entry.event_id in holds
+    ]
+    appended.held = await quarantine.hold(connection, tenant_id, waiting, holds)
+    if before := holds.keys() - appended.held:
+        appended.firsts |= {row[0]: row[1] for row in await connection.fetch(_FIRSTS, tenant_id, list(before))}
+        found = await quarantine.received(connection, tenant_id, list(before - appended.firsts.keys()))
+        appended.firsts |= found
+        appended.waiting = set(found)
+
+
+async def _note(connection: Connection, tenant_id: str, entries: Sequence[Entry], aside: Aside, appended: Appended) -> None:
+    """What was not taken, and counts. Last, since all batches of the tenant meet at these rows."""
+    taken: Set[bytes] = appended.fresh | appended.held if appended.held else appended.fresh
+    again = dict(aside.repeats)
+    if len(taken) < len(entries):
+        for entry in entries:
+            if entry.event_id not in taken:
+                again[entry.event_id] = again.get(entry.event_id, 0) + 1
+    if again:
+        received = max(entry.received for entry in entries)
+        await receipts.add_repeats(connection, tenant_id, again, received)
+    if aside.refusals:
+        await receipts.add_refusals(connection, tenant_id, aside.refusals)
+    if aside.breaches:
+        counted = taken | {refusal.refusal_id for refusal in aside.refusals}
+        await plans.add_breaches(connection, tenant_id, [each for each in aside.breaches if each.key in counted])
+    if again or aside.refusals or appended.held:
+        counts = (len(aside.refusals), sum(again.values()), len(appended.held), 0)
+        await connection.execute(_COUNT, tenant_id, *counts)

@@ -34,10 +34,10 @@ SELECT profile_id, jsonb_object_agg(key, value) FILTER (WHERE value <> 'null')::
     ORDER BY node.profile_id, trait.key, trait.ts DESC, trait.event_id DESC
 ) AS newest GROUP BY profile_id
 """
-# A node that was always this profile's has been so since it was first seen.
+# A node that was always this profile's has been so since it was first seen. One that came back counts from its first time.
 _IDENTITIES = """
-SELECT node.profile_id, node.node_id, greatest(max(step.since), min(node.first_seen)) AS since
-FROM profiles.nodes AS node JOIN profiles.node_profiles AS step USING (tenant_id, node_id)
+SELECT node.profile_id, node.node_id, greatest(min(step.since), min(node.first_seen)) AS since
+FROM profiles.nodes AS node JOIN profiles.node_profiles AS step USING (tenant_id, node_id, profile_id)
 WHERE node.tenant_id = $1 AND node.profile_id = ANY($2::uuid[])
 GROUP BY node.profile_id, node.node_id ORDER BY node.profile_id, since, node.node_id
 """

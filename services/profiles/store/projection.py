@@ -1,6 +1,9 @@
 """What the projector writes: one transaction for each batch of the log, the cursor's move included.
 
 The cursor is moved first, and its row stays locked: whatever is read here, nobody else is changing.
+
+Tables of projections are named without a schema, here and in merging.py: the connection's search_path has it. The service
+runs with `profiles`, a rebuild with tables of its own beside it (rebuild.py). All other tables are named in full.
 """
 
 from collections import Counter
@@ -14,8 +17,10 @@ import asyncpg
 from chassis.db import Connection, Database
 from chassis.log import Cursor, Position
 from services.profiles.domain.clock import moment_of
-from services.profiles.domain.identity import Namespace, namespace_of
-from services.profiles.store.merging import Announce, Merged, save_links
+from services.profiles.domain.identity import Link, Moves, Namespace, Ruling, namespace_of
+from services.profiles.store.accounts import Grouping, save_groups
+from services.profiles.store.log import Entry
+from services.profiles.store.merging import Announce, Merged, save_identities
 from services.profiles.store.moments import from_us, to_us
 from services.profiles.timeline import TimelineRow
 
@@ -26,7 +31,7 @@ _COLUMNS: Final = (
     "type", "name", "source", "channel", "numbers", "texts", "rest",
 )  # fmt: skip
 _TIMELINE = f"""
-INSERT INTO profiles.timeline ({", ".join(_COLUMNS)})
+INSERT INTO timeline ({", ".join(_COLUMNS)})
 SELECT $1, node_id, event_id, {from_us("ts")}, {from_us("known")}, {from_us("received")}, type, name, source, channel,
     numbers::jsonb, texts::jsonb, rest::jsonb
 FROM unnest(
@@ -36,11 +41,11 @@ FROM unnest(
 ON CONFLICT DO NOTHING RETURNING event_id
 """
 _KNOWN_NODES = f"""
-SELECT node_id, profile_id, {to_us("first_seen")} AS first FROM profiles.nodes
+SELECT node_id, profile_id, {to_us("first_seen")} AS first FROM nodes
 WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])
 """
 _NODES = f"""
-INSERT INTO profiles.nodes AS node (tenant_id, node_id, profile_id, first_seen, last_seen, event_count)
+INSERT INTO nodes AS node (tenant_id, node_id, profile_id, first_seen, last_seen, event_count)
 SELECT $1, node_id, node_id, {from_us("first")}, {from_us("last")}, count
 FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[]) AS new (node_id, first, last, count)
 ON CONFLICT (tenant_id, node_id) DO UPDATE SET
@@ -48,38 +53,41 @@ ON CONFLICT (tenant_id, node_id) DO UPDATE SET
     event_count = node.event_count + excluded.event_count
 """
 _FIRST_PROFILES = """
-INSERT INTO profiles.node_profiles (tenant_id, node_id, profile_id, since)
+INSERT INTO node_profiles (tenant_id, node_id, profile_id, since)
 SELECT $1, node_id, node_id, '-infinity' FROM unnest($2::uuid[]) AS new (node_id) ON CONFLICT DO NOTHING
 """
 # Of a profile that nothing happened to but events: what they add.
 _ADD_TO_PROFILES = f"""
-INSERT INTO profiles.profiles AS profile (tenant_id, profile_id, first_seen, last_seen, event_count, identified)
+INSERT INTO profiles AS profile (tenant_id, profile_id, first_seen, last_seen, event_count, identified)
 SELECT $1, profile_id, {from_us("first")}, {from_us("last")}, count, identified
 FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[])
     AS new (profile_id, first, last, count, identified)
 ON CONFLICT (tenant_id, profile_id) DO UPDATE SET
-    first_seen = least(profile.first_seen, excluded.first_seen), last_seen = greatest(profile.last_seen, excluded.last_seen),
+    first_seen = least(profile.first_seen, excluded.first_seen),
+    -- Where nothing was its own, this stood for when it was first named.
+    last_seen = CASE WHEN profile.event_count = 0 THEN excluded.last_seen
+        ELSE greatest(profile.last_seen, excluded.last_seen) END,
     event_count = profile.event_count + excluded.event_count
 """
 # Of a profile whose nodes have changed: all of it, anew.
 _PROFILES = """
-INSERT INTO profiles.profiles (tenant_id, profile_id, first_seen, last_seen, event_count, identified)
+INSERT INTO profiles (tenant_id, profile_id, first_seen, last_seen, event_count, identified)
 SELECT $1, profile_id, min(first_seen), coalesce(max(last_seen), min(first_seen)), sum(event_count), bool_or(identified)
 FROM unnest($2::uuid[], $3::boolean[]) AS standing (profile_id, identified)
-JOIN profiles.nodes USING (profile_id) WHERE nodes.tenant_id = $1
+JOIN nodes USING (profile_id) WHERE nodes.tenant_id = $1
 GROUP BY profile_id
 ON CONFLICT (tenant_id, profile_id) DO UPDATE SET
     first_seen = excluded.first_seen, last_seen = excluded.last_seen, event_count = excluded.event_count
 """
 _TRAITS = f"""
-INSERT INTO profiles.traits AS trait (tenant_id, node_id, key, value, ts, event_id)
+INSERT INTO traits AS trait (tenant_id, node_id, key, value, ts, event_id)
 SELECT $1, node_id, key, value::jsonb, {from_us("ts")}, event_id
 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bytea[]) AS new (node_id, key, value, ts, event_id)
 ON CONFLICT (tenant_id, node_id, key) DO UPDATE SET value = excluded.value, ts = excluded.ts, event_id = excluded.event_id
 WHERE (excluded.ts, excluded.event_id) > (trait.ts, trait.event_id)
 """
 _PERSONAL = f"""
-INSERT INTO profiles.personal_traits AS trait (tenant_id, node_id, traits_digest, ts, event_id, known_at, sealed)
+INSERT INTO personal_traits AS trait (tenant_id, node_id, traits_digest, ts, event_id, known_at, sealed)
 SELECT $1, node_id, traits_digest, {from_us("ts")}, event_id, {from_us("known")}, sealed
 FROM unnest($2::uuid[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[])
     AS new (node_id, traits_digest, ts, event_id, known, sealed)
@@ -88,14 +96,21 @@ ON CONFLICT (tenant_id, node_id, traits_digest) DO UPDATE SET
 WHERE (excluded.ts, excluded.event_id) > (trait.ts, trait.event_id)
 """
 _PRUNE_PERSONAL = """
-DELETE FROM profiles.personal_traits AS trait USING (
+DELETE FROM personal_traits AS trait USING (
     SELECT node_id, traits_digest, row_number() OVER (PARTITION BY node_id ORDER BY ts DESC, event_id DESC) AS place
-    FROM profiles.personal_traits WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])
+    FROM personal_traits WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])
 ) AS old
 WHERE trait.tenant_id = $1 AND trait.node_id = old.node_id AND trait.traits_digest = old.traits_digest AND old.place > $3
 """
+_IDENTIFIERS = f"""
+INSERT INTO identifiers AS known (tenant_id, identifier_id, node_id, ts, event_id)
+SELECT $1, identifier_id, node_id, {from_us("ts")}, event_id
+FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bytea[]) AS new (identifier_id, node_id, ts, event_id)
+ON CONFLICT (tenant_id, identifier_id, node_id) DO UPDATE SET ts = excluded.ts, event_id = excluded.event_id
+WHERE (excluded.ts, excluded.event_id) > (known.ts, known.event_id)
+"""
 _CLOCK = f"""
-INSERT INTO profiles.clocks AS clock (tenant_id, newest_ts, event_count) VALUES ($1, {from_us("$2::bigint")}, $3)
+INSERT INTO clocks AS clock (tenant_id, newest_ts, event_count) VALUES ($1, {from_us("$2::bigint")}, $3)
 ON CONFLICT (tenant_id) DO UPDATE SET
     newest_ts = greatest(clock.newest_ts, excluded.newest_ts), event_count = clock.event_count + excluded.event_count
 """
@@ -131,8 +146,12 @@ class Batch:
     # Node -> when it was first named; when its last event was.
     first: dict[str, int] = field(default_factory=dict[str, int])
     last: dict[str, int] = field(default_factory=dict[str, int])
-    # Both ends, the smaller first -> since when.
-    links: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    # Both ends, the smaller first -> since when, and which event says so first.
+    links: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
+    rulings: list[Ruling] = field(default_factory=list[Ruling])
+    # Identifier that joins nobody, node -> the newest event that names both.
+    found: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
+    groups: list[Grouping] = field(default_factory=list[Grouping])
     traits: dict[tuple[str, str], Trait] = field(default_factory=dict[tuple[str, str], Trait])
     personal: dict[tuple[str, bytes], Sealed] = field(default_factory=dict[tuple[str, bytes], Sealed])
 
@@ -140,22 +159,28 @@ class Batch:
 class ProjectionStore:
     """All projections of profiles."""
 
-    def __init__(self, database: Database, cursor: Cursor) -> None:
+    def __init__(self, database: Database, cursor: Cursor, *, announces: bool = True) -> None:
+        """`announces`: whether the log is told of merges; a replay of the log has it from there already."""
         self._database = database
         self._cursor = cursor
+        self._announces = announces
 
     async def save(self, batches: Iterable[Batch], position: Position, announce: Announce) -> int:
         """Writes what a stretch of the log says and moves the cursor; repeating it changes nothing.
 
-        `announce(tenant id, merges)` gives the entries that tell others of merges; they are appended in the same
-        transaction. Returns how many links were refused. Raises Conflict where another process was first.
+        `announce(tenant id, moves)` gives the entries that tell others what became of profiles; they are appended in the
+        same transaction. Returns how many links were refused. Raises Conflict where another process was first.
         """
         refused = 0
         async with self._database.transaction() as connection:
             await self._cursor.advance(connection, position)
             for batch in batches:
-                refused += await _save(connection, batch, announce)
+                refused += await _save(connection, batch, announce if self._announces else _silent)
         return refused
+
+
+def _silent(_tenant_id: str, _found: Moves) -> Sequence[Entry]:
+    return ()
 
 
 async def _save(connection: Connection, batch: Batch, announce: Announce) -> int:
@@ -163,17 +188,25 @@ async def _save(connection: Connection, batch: Batch, announce: Announce) -> int
     fresh = await _add_rows(connection, tenant_id, batch.rows) if batch.rows else set[bytes]()
     counts = Counter(node_id for event_id, node_id in batch.counted.items() if event_id in fresh)
     merged = Merged()
-    if batch.first:
-        profile_of = await _save_nodes(connection, batch, counts)
-        if batch.links:
-            merged = await save_links(connection, tenant_id, batch.links, profile_of, announce)
-        await _add_to_profiles(connection, batch, counts, profile_of, merged.affected)
-        if merged.standing:
-            await connection.execute(_PROFILES, tenant_id, list(merged.standing), _identified(merged.standing))
+    if batch.first or batch.rulings:
+        profile_of, named = await _save_nodes(connection, batch, counts)
+        if batch.links or batch.rulings:
+            links = [Link(UUID(a), UUID(b), *since) for (a, b), since in sorted(batch.links.items())]
+            merged = await save_identities(connection, tenant_id, links, batch.rulings, profile_of, announce)
+        now = {**profile_of, **merged.moved}
+        anew = merged.changed | {now[node] for node in named}
+        await _add_to_profiles(connection, batch, counts, now, anew)
+        if anew:
+            await connection.execute(_PROFILES, tenant_id, list(anew), _identified(anew))
     await _save_traits(connection, batch)
+    if batch.found:
+        found = [(*pair, *order) for pair, order in batch.found.items()]
+        await connection.execute(_IDENTIFIERS, tenant_id, *map(list, zip(*found, strict=True)))
+    if batch.groups:
+        await save_groups(connection, tenant_id, batch.groups)
     if batch.last:
         await connection.execute(_CLOCK, tenant_id, max(batch.last.values()), counts.total())
-    return merged.refused
+    return merged.refused_count
 
 
 async def _add_rows(connection: Connection, tenant_id: str, rows: Sequence[TimelineRow]) -> set[bytes]:
@@ -181,7 +214,7 @@ async def _add_rows(connection: Connection, tenant_id: str, rows: Sequence[Timel
     try:
         async with connection.transaction():
             await connection.copy_records_to_table(
-                "timeline", schema_name="profiles", columns=_COLUMNS, records=[_record(tenant_id, row) for row in rows]
+                "timeline", columns=_COLUMNS, records=[_record(tenant_id, row) for row in rows]
             )
         return {row.event_id for row in rows}
     except asyncpg.UniqueViolationError:
@@ -199,26 +232,30 @@ def _record(tenant_id: str, row: TimelineRow) -> tuple[object, ...]:
     return (tenant_id, row.node_id, row.event_id, ts, known, received, *row[5:])
 
 
-async def _save_nodes(connection: Connection, batch: Batch, counts: Counter[str]) -> dict[UUID, UUID]:
-    """The profile that each node of the batch belongs to by now."""
+async def _save_nodes(connection: Connection, batch: Batch, counts: Counter[str]) -> tuple[dict[UUID, UUID], set[UUID]]:
+    """(the profile that each node of the batch belongs to by now; nodes that were named earlier than was known, without an
+    event of their own)."""
     tenant_id = batch.tenant_id
-    rows = await connection.fetch(_KNOWN_NODES, tenant_id, list(batch.first))
+    ruled = {end for ruling in batch.rulings for end in (ruling.a, ruling.b)}
+    rows = await connection.fetch(_KNOWN_NODES, tenant_id, [*batch.first, *ruled])
     profile_of: dict[UUID, UUID] = {row["node_id"]: row["profile_id"] for row in rows}
     known = {str(row["node_id"]): row["first"] for row in rows}
     # A device that is only named along with its user, as ever, is not written again.
     changed = [node for node, us in batch.first.items() if node in batch.last or node not in known or us < known[node]]
     new = [node_id for node_id in changed if node_id not in known]
-    await connection.execute(
-        _NODES,
-        tenant_id,
-        changed,
-        [batch.first[node_id] for node_id in changed],
-        [batch.last.get(node_id) for node_id in changed],
-        [counts[node_id] for node_id in changed],
-    )
+    if changed:
+        await connection.execute(
+            _NODES,
+            tenant_id,
+            changed,
+            [batch.first[node_id] for node_id in changed],
+            [batch.last.get(node_id) for node_id in changed],
+            [counts[node_id] for node_id in changed],
+        )
     if new:
         await connection.execute(_FIRST_PROFILES, tenant_id, new)
-    return profile_of | {node: node for node in map(UUID, new)}
+    named = {UUID(node_id) for node_id in changed if node_id not in batch.last}
+    return profile_of | {node: node for node in map(UUID, new)}, named
 
 
 async def _add_to_profiles(

@@ -15,6 +15,7 @@ class TenantRow:
 
     clock: ClockKind
     wrapped_key: bytes
+    identity_rules: bytes | None = None
 
 
 class TenantStore:
@@ -32,10 +33,13 @@ class TenantStore:
 
     async def find(self, tenant_id: str) -> TenantRow | None:
         """None where there is no such tenant."""
-        select = "SELECT clock, wrapped_key FROM profiles.tenants WHERE tenant_id = $1"
+        select = """
+        SELECT clock, wrapped_key, rules FROM profiles.tenants LEFT JOIN profiles.identity_rules USING (tenant_id)
+        WHERE tenant_id = $1
+        """
         async with self._database.connection() as connection:
             row = await connection.fetchrow(select, tenant_id)
-        return TenantRow(ClockKind(row["clock"]), row["wrapped_key"]) if row else None
+        return TenantRow(ClockKind(row["clock"]), row["wrapped_key"], row["rules"]) if row else None
 
     async def find_any(self) -> str | None:
         """Some tenant's name; None where there is none yet."""

@@ -1,6 +1,6 @@
 """What the log tells, in this service's words."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -69,6 +69,15 @@ class CatalogueEntry:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Nodes of a profile that belong to another one now."""
+
+    profile_id: UUID
+    into_id: UUID
+    nodes: Sequence[UUID]
+
+
 @dataclass(slots=True)
 class Changes:
     """What one batch of the log says of one tenant, in the log's order."""
@@ -80,6 +89,12 @@ class Changes:
     scores: dict[UUID, ChurnScore] = field(default_factory=dict[UUID, ChurnScore])
     catalogue: dict[str, CatalogueEntry] = field(default_factory=dict[str, CatalogueEntry])
     merges: list[tuple[UUID, UUID]] = field(default_factory=list[tuple[UUID, UUID]])
+    partings: list[Parting] = field(default_factory=list[Parting])
+
+    def merge(self, gone: UUID, kept: UUID) -> None:
+        """Profiles that parted just before and are one again never did."""
+        self.merges.append((gone, kept))
+        self.partings = [each for each in self.partings if {each.profile_id, each.into_id} != {gone, kept}]
 
     def name(self, item: Item) -> None:
         """The newest name counts."""

@@ -22,7 +22,8 @@ WHERE excluded.named_at >= known.named_at
 _ADD_PURCHASES: Final = """
 WITH added AS (
     INSERT INTO recommendation.purchases
-    SELECT $1, COALESCE(merges.profile_id, said.node_id), items.item_no, said.order_id, said.bought_at, said.known_at
+    SELECT $1, COALESCE(merges.profile_id, said.node_id), items.item_no, said.order_id, said.bought_at, said.known_at,
+        said.node_id
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
         AS said (node_id, item_id, order_id, bought_at, known_at)
     JOIN recommendation.items ON items.tenant_id = $1 AND items.item_id = said.item_id
@@ -36,7 +37,7 @@ ON CONFLICT (tenant_id) DO UPDATE SET purchase_count = known.purchase_count + ex
 
 _ADD_PAYMENTS: Final = """
 INSERT INTO recommendation.spending
-SELECT $1, COALESCE(merges.profile_id, said.node_id), said.event_id, said.happened_at, said.amount
+SELECT $1, COALESCE(merges.profile_id, said.node_id), said.event_id, said.happened_at, said.amount, said.node_id
 FROM unnest($2::uuid[], $3::bytea[], $4::timestamptz[], $5::float8[]) AS said (node_id, event_id, happened_at, amount)
 LEFT JOIN recommendation.merges ON merges.tenant_id = $1 AND merges.node_id = said.node_id
 ON CONFLICT DO NOTHING
@@ -91,13 +92,15 @@ _MERGE: Final = (
     """
     WITH moved AS (
         DELETE FROM recommendation.purchases USING unnest($2::uuid[], $3::uuid[]) AS said (gone, kept)
-        WHERE tenant_id = $1 AND profile_id = said.gone RETURNING kept, item_no, order_id, bought_at, known_at
+        WHERE tenant_id = $1 AND profile_id = said.gone
+        RETURNING kept, item_no, order_id, bought_at, known_at, COALESCE(node_id, gone)
     )
     INSERT INTO recommendation.purchases SELECT $1, * FROM moved ON CONFLICT DO NOTHING""",
     """
     WITH moved AS (
         DELETE FROM recommendation.spending USING unnest($2::uuid[], $3::uuid[]) AS said (gone, kept)
-        WHERE tenant_id = $1 AND profile_id = said.gone RETURNING kept, event_id, happened_at, amount
+        WHERE tenant_id = $1 AND profile_id = said.gone
+        RETURNING kept, event_id, happened_at, amount, COALESCE(node_id, gone)
     )
     INSERT INTO recommendation.spending SELECT $1, * FROM moved ON CONFLICT DO NOTHING""",
     # What a profile was in before it went into another is history of that other one; what it was in until now ends.
@@ -115,6 +118,38 @@ _MERGE: Final = (
     INSERT INTO recommendation.scores AS known SELECT DISTINCT ON (kept) $1, * FROM moved ORDER BY kept, as_of DESC
     ON CONFLICT (tenant_id, profile_id) DO UPDATE SET probability = excluded.probability, as_of = excluded.as_of
     WHERE excluded.as_of > known.as_of""",
+)
+
+
+# $2: nodes, $3: the profile that each belongs to now, $4: the one that it parted from. What segmentation says of both, and
+# what they are scored, comes anew.
+_PART: Final = (
+    """
+    DELETE FROM recommendation.merges USING unnest($2::uuid[], $3::uuid[], $4::uuid[]) AS said (node, kept, parted)
+    WHERE tenant_id = $1 AND node_id IN (said.node, said.kept)""",
+    """
+    INSERT INTO recommendation.merges
+    SELECT $1, node, kept FROM unnest($2::uuid[], $3::uuid[], $4::uuid[]) AS said (node, kept, parted) WHERE node <> kept
+    ON CONFLICT (tenant_id, node_id) DO UPDATE SET profile_id = excluded.profile_id""",
+    """
+    WITH moved AS (
+        DELETE FROM recommendation.purchases
+        USING unnest($2::uuid[], $3::uuid[], $4::uuid[]) AS said (node, kept, parted)
+        WHERE tenant_id = $1 AND profile_id = said.parted AND node_id = said.node
+        RETURNING kept, item_no, order_id, bought_at, known_at, node_id
+    )
+    INSERT INTO recommendation.purchases SELECT $1, * FROM moved ON CONFLICT DO NOTHING""",
+    """
+    WITH moved AS (
+        DELETE FROM recommendation.spending
+        USING unnest($2::uuid[], $3::uuid[], $4::uuid[]) AS said (node, kept, parted)
+        WHERE tenant_id = $1 AND profile_id = said.parted AND node_id = said.node
+        RETURNING kept, event_id, happened_at, amount, node_id
+    )
+    INSERT INTO recommendation.spending SELECT $1, * FROM moved ON CONFLICT DO NOTHING""",
+    """
+    DELETE FROM recommendation.scores USING unnest($2::uuid[], $3::uuid[], $4::uuid[]) AS said (node, kept, parted)
+    WHERE tenant_id = $1 AND profile_id IN (said.kept, said.parted)""",
 )
 
 
@@ -151,6 +186,10 @@ async def _apply(connection: Connection, tenant_id: str, change: Changes) -> Non
     if into := final_profiles(change.merges):  # last: it takes along what this batch wrote under the old ids
         for statement in _MERGE:
             await connection.execute(statement, tenant_id, list(into), list(into.values()))
+    for parting in change.partings:
+        nodes, count = list(parting.nodes), len(parting.nodes)
+        for statement in _PART:
+            await connection.execute(statement, tenant_id, nodes, [parting.into_id] * count, [parting.profile_id] * count)
 
 
 async def _buy(connection: Connection, tenant_id: str, change: Changes) -> None:

@@ -1,6 +1,6 @@
 """What segmentation keeps of the log: traits, which profiles merged, and whose memberships have to be looked at again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -36,16 +36,22 @@ ON CONFLICT (tenant_id, profile_id, segment_key) DO UPDATE SET
 """
 
 
+# Before those that the fact holds are written.
+_DROP_TRAITS: Final = "DELETE FROM segmentation.traits WHERE tenant_id = $1 AND profile_id = ANY($2::uuid[])"
+
+
 @dataclass(frozen=True, slots=True)
 class Touched:
     """What a batch of the log says of one tenant.
 
-    `nodes`: where in the log each one's newest event is, as (xid, seq). `merges`: from -> into, chains followed.
+    `nodes`: where in the log each one's newest event is, as (xid, seq). `merges`: from -> into, chains followed. `parted`:
+    profiles that are not one any more; `traits` holds theirs, by identifier, and refreshing leads each to its own.
     """
 
     nodes: Mapping[UUID, tuple[int, int]]
     traits: Sequence[Trait] = ()
     merges: Mapping[UUID, UUID] = field(default_factory=dict[UUID, UUID])
+    parted: Set[UUID] = frozenset()
 
 
 class ProjectionStore:
@@ -65,7 +71,9 @@ class ProjectionStore:
 
 async def _apply(connection: Connection, tenant: str, touched: Touched) -> None:
     # First, since it locks the tenant's row: whoever writes for a tenant does this first. A merge takes a turn.
-    await connection.execute(_SEEN, tenant, 1 if touched.merges else 0)
+    await connection.execute(_SEEN, tenant, 1 if touched.merges or touched.parted else 0)
+    if touched.parted:
+        await connection.execute(_DROP_TRAITS, tenant, list(touched.parted))
     await add_traits(connection, tenant, touched.traits)
     await move_traits(connection, tenant, touched.merges)
     if touched.merges:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -13,7 +13,7 @@ from rapport.evaluation.v1 import evaluation_pb2 as pb
 from rapport.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServicer_to_server
 
 from chassis import context, rpc
-from chassis.errors import TABLE, Denied, Error, InvalidArgument, NotFound, Reason, Unavailable
+from chassis.errors import TABLE, Denied, Error, Exhausted, InvalidArgument, NotFound, Reason, Unavailable
 from infra.ports import free_port
 from tests.integration.chassis.servers import LIST, SERVICE, Place, Weather
 from tests.unit.chassis.output import process_output
@@ -53,6 +53,30 @@ async def test_an_error_through_two_services_is_still_itself(place: Place) -> No
     with pytest.raises(NotFound, match="no such cloud") as received:
         await stub.ListExperiments(LIST)
     assert received.value.reason is Reason.UNKNOWN_PROFILE
+
+
+async def test_past_what_a_process_can_have_under_way_calls_are_told_to_come_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "MOST_UNDER_WAY", 2)
+    weather, stub = await place.serving()
+    go = asyncio.Event()
+
+    async def wait(call: Any) -> None:
+        await go.wait()
+
+    weather.behave = wait
+    under_way = [asyncio.ensure_future(cast(Any, stub.ListExperiments(LIST))) for _ in range(5)]
+    refused = []
+    for done in asyncio.as_completed(under_way[:]):
+        try:
+            await done
+        except Exhausted as error:
+            refused.append(error)
+        if len(refused) == 3:
+            go.set()
+    assert {(error.reason, error.retry_after_s) for error in refused} == {(Reason.QUEUE_FULL, 1.0)}
+    assert await stub.ListExperiments(LIST)
 
 
 async def test_an_unknown_error_answers_internal_error_and_its_traceback_goes_to_the_log(place: Place) -> None:

@@ -94,6 +94,10 @@ class Log:
         properties = {"from": str(gone), "into": str(kept), "since": "2011-01-01T00:00:00Z"}
         await self.append([event("Profile Merged", gone, START, properties, source="rapport.profiles")])
 
+    async def part(self, kept: UUID, gone: UUID) -> None:
+        properties = {"from": str(kept), "into": str(gone), "nodes": [str(gone)], "traits": []}
+        await self.append([event("Profile Unmerged", gone, START, properties, source="rapport.profiles")])
+
     async def scores(self, rows: Iterable[tuple[UUID, float, float]], *, as_of: datetime, version: str) -> None:
         """(customer, probability, days since the last order)."""
         await self.append(

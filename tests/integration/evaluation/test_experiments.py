@@ -196,6 +196,27 @@ async def test_a_merged_customer_keeps_the_earlier_assignment(
     assert again[kept].assigned == first[gone].assigned
 
 
+async def test_customers_who_part_have_their_own_assignments_and_outcomes_again(
+    evaluation: "EvaluationAsyncStub", tenant: str, profiles: Profiles, log: Log
+) -> None:
+    people = profiles.people(tenant, 60)
+    await evaluation.CreateExperiment(spring())
+    first = await assign(evaluation, people)
+    gone = next(each for each in people if first[each].variant == "offer")
+    kept = profiles.people(tenant, 1)[0]
+    await log.merge(gone, kept)
+    await log.orders([gone], START + 2 * DAY)
+    await log.part(kept, gone)
+    await log.orders([gone], START + 3 * DAY)
+    profiles.now[tenant] = START + 40 * DAY
+    judged = await results(evaluation)
+    assert {each.key: each.converted_count for each in judged.variants} == {"control": 0, "offer": 1}
+    again = await assign(evaluation, [gone, kept])
+    assert again[gone].assigned == first[gone].assigned
+    assert again[gone].profile_id == str(gone)
+    assert again[kept].profile_id == str(kept)
+
+
 async def test_unknown_customers_and_experiments_are_refused(
     evaluation: "EvaluationAsyncStub", tenant: str, profiles: Profiles
 ) -> None:

@@ -152,6 +152,26 @@ async def test_an_older_answer_of_the_profile_that_is_gone_is_dropped_and_its_ca
     assert (case.profile_id, case.closed.ToDatetime(NOW.tzinfo)) == (ann, NOW)
 
 
+async def test_profiles_that_part_have_their_own_answers_again(platform: Platform) -> None:
+    await platform.survey()
+    await platform.survey("csat", pb.SURVEY_KIND_CSAT)
+    ann, device = platform.people.add(platform.tenant), platform.people.add(platform.tenant)
+    await platform.answer(ann, 9, at=NOW)
+    await platform.answer(device, 1, survey_id="csat", at=NOW)
+    await platform.merged(device, ann)
+    await platform.project()
+    assert [each.profile_id for each in await platform.listed("csat")] == [ann]
+    del platform.people.became[platform.tenant][device]
+    said = {"from_": ann, "into": device, "nodes": [device], "traits": []}
+    await platform.event("Profile Unmerged", device, source="rapport.profiles", **said)
+    await platform.project()
+    assert [each.profile_id for each in await platform.listed("csat")] == [device]
+    assert [each.profile_id for each in await platform.listed()] == [ann]
+    assert {case.profile_id for case in await platform.cases()} == {device}
+    await platform.answer(device, 2, at=NOW + DAY)
+    assert {each.profile_id: each.rating for each in await platform.listed()} == {ann: 9, device: 2}
+
+
 async def test_two_complaints_that_are_one_customers_are_one_case(platform: Platform) -> None:
     await platform.survey()
     ann, device, phone = (platform.people.add(platform.tenant) for _ in range(3))

@@ -13,8 +13,13 @@ from rapport.evaluation.v1 import evaluation_pb2
 from rapport.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServicer_to_server
 from rapport.feedback.v1 import feedback_pb2
 from rapport.feedback.v1.feedback_pb2_grpc import add_FeedbackServicer_to_server
-from rapport.profiles.v1 import profiles_pb2
+from rapport.profiles.v1 import catalogue_pb2, identities_pb2, imports_pb2, plans_pb2, profiles_pb2, receipts_pb2
+from rapport.profiles.v1.catalogue_pb2_grpc import add_CatalogueServicer_to_server
+from rapport.profiles.v1.identities_pb2_grpc import add_IdentitiesServicer_to_server
+from rapport.profiles.v1.imports_pb2_grpc import add_ImportJobsServicer_to_server
+from rapport.profiles.v1.plans_pb2_grpc import add_PlansServicer_to_server
 from rapport.profiles.v1.profiles_pb2_grpc import add_ProfilesServicer_to_server
+from rapport.profiles.v1.receipts_pb2_grpc import add_ReceiptBookServicer_to_server
 from rapport.recommendation.v1 import recommendation_pb2
 from rapport.recommendation.v1.recommendation_pb2_grpc import add_RecommendationServicer_to_server
 from rapport.scoring.v1 import scoring_pb2
@@ -29,7 +34,11 @@ from services.gateway.administer import office
 from services.gateway.domain import Kind
 from services.gateway.main import Settings, assemble, serving
 from services.gateway.usecases import create_key, create_tenant
+from tests.integration.gateway.catalogue_stand_in import Catalogue
+from tests.integration.gateway.identities_stand_in import Identities
+from tests.integration.gateway.imports_stand_in import ImportJobs
 from tests.integration.gateway.more_stand_ins import Evaluation, Feedback, Recommendation, Segmentation
+from tests.integration.gateway.plans_stand_in import Plans, ReceiptBook
 from tests.integration.gateway.stand_ins import Profiles, Scoring
 
 
@@ -38,6 +47,10 @@ class Backstage:
 
     def __init__(self) -> None:
         self.profiles = Profiles()  # pyright: ignore[reportAbstractUsage]
+        self.catalogue = Catalogue(self.profiles)
+        self.identities = Identities()
+        self.imports = ImportJobs()
+        self.plans = Plans()
         self.scoring = Scoring(self.profiles)
         self.segmentation = Segmentation()
         self.recommendation = Recommendation()
@@ -58,6 +71,12 @@ class Backstage:
         for name, add, servicer, module in parts:
             server = self._servers[name] = rpc.Server(name, "test")
             server.add(add, servicer, module.DESCRIPTOR)
+            if name == "profiles":
+                server.add(add_CatalogueServicer_to_server, self.catalogue, catalogue_pb2.DESCRIPTOR)
+                server.add(add_IdentitiesServicer_to_server, self.identities, identities_pb2.DESCRIPTOR)
+                server.add(add_ImportJobsServicer_to_server, self.imports, imports_pb2.DESCRIPTOR)
+                server.add(add_PlansServicer_to_server, self.plans, plans_pb2.DESCRIPTOR)
+                server.add(add_ReceiptBookServicer_to_server, ReceiptBook(), receipts_pb2.DESCRIPTOR)
             self.targets[name] = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
 
     async def stop(self, name: str) -> None:

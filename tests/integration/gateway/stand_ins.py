@@ -48,7 +48,9 @@ class Profiles(ProfilesServicer):
             events = body["batch"] if submission.type in ("batch", "import") else [body]
             receipts = [self._receipt(event) for event in events]
         except (ValueError, KeyError, TypeError, RecursionError):
-            malformed = profiles.Malformed(reason="MALFORMED_JSON", message="the body is not JSON, or not an object")
+            malformed = profiles.Malformed(
+                reason="MALFORMED_JSON", message="the body is not JSON, or not an object", message_id="derived-00"
+            )
             return profiles.SubmissionResult(malformed=malformed)
         return profiles.SubmissionResult(receipts=profiles.Receipts(receipts=receipts))
 
@@ -65,9 +67,26 @@ class Profiles(ProfilesServicer):
             return _rejected(message_id, "MISSING_IDENTITY", "userId", "an event needs a userId or an anonymousId")
         known = self.people[context.tenant()]
         known.update({each: known.get(each) or str(uuid5(NAMESPACE_URL, context.tenant() + each)) for each in ids})
+        if event.get("event") == "Held":
+            return self._held(message_id)
         status = profiles.RECEIPT_STATUS_DUPLICATE if message_id in self.messages[context.tenant()] else _ACCEPTED
         self.messages[context.tenant()].add(message_id)
         return profiles.Receipt(message_id=message_id, status=status)
+
+    def _held(self, message_id: str) -> profiles.Receipt:
+        if message_id in self.messages[context.tenant()]:
+            duplicate = profiles.RECEIPT_STATUS_DUPLICATE
+            return profiles.Receipt(message_id=message_id, status=duplicate, first_received=stamp())
+        self.messages[context.tenant()].add(message_id)
+        return profiles.Receipt(
+            message_id=message_id,
+            status=profiles.RECEIPT_STATUS_QUARANTINED,
+            reason="PLAN_VIOLATION",
+            field="properties.price",
+            message="must be of type number",
+            plan_version=3,
+            rule="/properties/price/type",
+        )
 
     def find(self, ref: str) -> str:
         known = self.people[context.tenant()]

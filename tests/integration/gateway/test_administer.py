@@ -7,6 +7,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.gateway.administer import ensure_demo, office
@@ -97,11 +98,18 @@ async def test_the_demonstrations_keys_are_made_once_and_kept_from_others(
     assert fresh.private_key != made.private_key
 
 
-async def test_a_key_is_marked_as_used_on_its_day(settings: Settings, gateway: Gateway, name: str, tmp_path: Path) -> None:
+async def test_a_key_is_marked_as_used_by_who_has_it_and_not_by_who_knows_its_id(
+    settings: Settings, gateway: Gateway, name: str, tmp_path: Path
+) -> None:
     made = await ensure_demo(settings.database_url, settings.profiles_target, tmp_path / "demo.json", tenant=name)
+    forged = made.write_key[:-4] + ("0000" if made.write_key[-4:] != "0000" else "1111")
     async with office(settings.database_url, settings.profiles_target) as (store, _):
-        assert {key.last_used for key in await store.of_tenant(name)} == {None}
-        await store.find(key_id_of(made.write_key) or "")
-        used = {key.kind.value: key.last_used for key in await store.of_tenant(name)}
-    assert used["write"] is not None
-    assert used["private"] is None
+        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+            assert (await client.get("/v1/profiles", auth=(forged, ""))).status_code == 401
+            assert {key.last_used for key in await store.of_tenant(name)} == {None}
+            assert (await client.get("/v1/profiles", auth=(made.private_key, ""))).status_code == 200
+        async with asyncio.timeout(5):
+            used = dict[str, object]()
+            while not used.get("private"):
+                used = {key.kind.value: key.last_used for key in await store.of_tenant(name)}
+    assert used["write"] is None

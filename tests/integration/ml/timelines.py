@@ -27,6 +27,26 @@ AMOUNTS = (
     "12.50", "0.1", "0.2", "1e2", "99999999999999999999", "18446744073709551617", "1234567.890123456", "0.000000001",
     "-3.25", "7", "0.0000000005", "8.000000001499999",
 )  # fmt: skip
+CHANNELS = ("browser", "browser", "server", "Ähren", "")
+# What clients have ever sent for a price or a quantity.
+ELEMENT_NUMBERS = (
+    12.5,
+    0.1,
+    7,
+    "3.50",
+    "1e2",
+    1e16,
+    12345678901234567890,
+    -2,
+    0.00005,
+    "",
+    "12,50",
+    "n/a",
+    True,
+    None,
+    [1],
+    {"a": 1},
+)
 
 TIMELINE = (
     "tenant_id",
@@ -91,7 +111,8 @@ def _events(chance: random.Random, node_id: str) -> Iterator[tuple[Any, ...]]:
             + [("track", "Product Added"), ("page", "Home"), ("page", ""), ("identify", ""), ("screen", "Order Completed")]
         )
         numbers, texts = _properties(chance)
-        yield (node_id, chance.randbytes(16), ts, ts + late, ts + late, kind, name, "web", "", numbers, texts, "{}")
+        channel, rest = chance.choice(CHANNELS), json.dumps({"products": _products(chance), "gift": True})
+        yield (node_id, chance.randbytes(16), ts, ts + late, ts + late, kind, name, "web", channel, numbers, texts, rest)
 
 
 def _properties(chance: random.Random) -> tuple[str, str]:
@@ -102,8 +123,29 @@ def _properties(chance: random.Random) -> tuple[str, str]:
         numbers.append(f'"order_id": {chance.randrange(5)}')
     elif chance.random() < 0.9:
         texts["order_id"] = str(chance.randrange(8))
+    for key in ("topic", "category", "product_id"):
+        if chance.random() < 0.7:
+            texts[key] = chance.choice(("delivery", "Ähren", "zürich", "7"))
     texts["it's $.odd/key"] = chance.choice(["x", "y"])
     return "{" + ", ".join(numbers) + "}", json.dumps(texts, ensure_ascii=False)
+
+
+def _products(chance: random.Random) -> object:
+    """Mostly a list of objects; a client may send anything under any name."""
+    if chance.random() < 0.1:
+        return chance.choice([None, {}, {"price": 5}, 5, [], [[]], [5, "x", None, True], [{"price": 2.5}, 7]])
+    products: list[dict[str, object]] = []
+    for _ in range(chance.randrange(4)):
+        product: dict[str, object] = {
+            "product_id": chance.choice(["P1", "P2", 7, "P7"]),
+            "price": chance.choice(ELEMENT_NUMBERS),
+        }
+        if chance.random() < 0.8:
+            product["quantity"] = chance.choice((1, 2, 3, 0.5, "2", None))
+        if chance.random() < 0.9:
+            product["category"] = chance.choice(("Zürich", "zürich", "a", "B", "{odd}", None))
+        products.append(product)
+    return products
 
 
 async def store(connection: asyncpg.Connection, tenant: str, made: World) -> None:

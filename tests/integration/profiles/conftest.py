@@ -5,21 +5,25 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from rapport.profiles.v1 import plans_pb2, receipts_pb2
 from rapport.profiles.v1 import profiles_pb2 as pb
+from rapport.profiles.v1.plans_pb2_grpc import PlansStub, add_PlansServicer_to_server
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub, add_ProfilesServicer_to_server
+from rapport.profiles.v1.receipts_pb2_grpc import ReceiptBookStub, add_ReceiptBookServicer_to_server
 
 from chassis import context, rpc
 from chassis.db import Database
 from chassis.log import Cursor, Reader
 from infra.postgres import Temporary
 from services.profiles.archive import Archive
-from services.profiles.main import CONSUMER, environment_of, opened, parts
+from services.profiles.main import CONSUMER, environment_of, opened, parts, planning
 from services.profiles.rpc import Parts, ProfilesRpc
 from services.profiles.settings import Settings
 from services.profiles.vault import Vault, read_master_key
@@ -122,3 +126,29 @@ async def profiles(service: Profiles, tenant: str) -> Profiles:
     """The service, and a tenant whose clock is its events'."""
     await service.create()
     return service
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Stubs of what tells of receipts, plans and the quarantine."""
+
+    receipts: Any
+    plans: Any
+
+    async def put(self, **document: Any) -> int:
+        """A tracking plan; its version."""
+        answer = await self.plans.PutTrackingPlan(plans_pb2.PutTrackingPlanRequest(document=json.dumps(document).encode()))
+        return answer.plan.version
+
+    async def fates(self, message_id: str) -> list[str]:
+        """What became of a message, the newest first."""
+        answer = await self.receipts.GetReceipt(receipts_pb2.GetReceiptRequest(message_id=message_id))
+        return [receipts_pb2.FateStatus.Name(fate.status).removeprefix("FATE_STATUS_").lower() for fate in answer.fates]
+
+
+@pytest_asyncio.fixture
+async def desk(profiles: Profiles, serve: Any, stub: Any) -> Desk:
+    receipts, plans = planning(profiles.database, profiles.parts)
+    at_receipts = await serve("profiles", add_ReceiptBookServicer_to_server, receipts, receipts_pb2.DESCRIPTOR)
+    at_plans = await serve("profiles", add_PlansServicer_to_server, plans, plans_pb2.DESCRIPTOR)
+    return Desk(stub(ReceiptBookStub, at_receipts, receipts_pb2.DESCRIPTOR), stub(PlansStub, at_plans, plans_pb2.DESCRIPTOR))

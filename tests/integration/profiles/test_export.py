@@ -1,7 +1,7 @@
 """The archive: whole files, written once, and DuckDB computes from it what PostgreSQL answers."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from chassis import context
 from chassis.log import PostgresLog
 from ml.features import catalogue
 from ml.features.compile import compile_offline
+from services.profiles.compact import compact
 from services.profiles.export import export
 from services.profiles.store.exports import ExportStore, Place
 from tests.integration.profiles.conftest import Profiles
@@ -113,6 +114,51 @@ async def test_the_archive_holds_nothing_that_is_not_projected_yet(profiles: Pro
     assert mine
     assert max(mine) <= snapshot.place
     assert await store.read(tenant_id, snapshot.place, snapshot.place, 10) == []
+
+
+EVERY_ROW = "SELECT CAST(COLUMNS(*) AS VARCHAR) FROM events ORDER BY ts, event_id"
+
+
+async def _in_several_files(profiles: Profiles) -> str:
+    """Two days of January, each written three times."""
+    for number in range(3):
+        await profiles.take(_order(number, number / 10, userId="u"), _order(number + 10, 1 + number / 10, userId="v"))
+        done = await _export(profiles)
+    assert sum(name.startswith("events/") for name in _files(done.path)) == 6
+    return done.path
+
+
+async def test_a_day_is_one_file_when_its_month_is_over_and_the_rows_are_the_same(profiles: Profiles) -> None:
+    path, store, tenant_id = await _in_several_files(profiles), ExportStore(profiles.database), context.tenant()
+    before = _query(path, EVERY_ROW)
+    assert await compact(store, tenant_id, Path(path), today=date(2026, 1, 31)) == 0
+    assert await compact(store, tenant_id, Path(path), today=date(2026, 2, 1)) == 4
+    assert await compact(store, tenant_id, Path(path), today=date(2026, 2, 1)) == 0
+    assert sorted(name for name in _files(path) if name.startswith("events/")) == sorted(await store.files(tenant_id))
+    assert len(await store.files(tenant_id)) == 2
+    assert _query(path, EVERY_ROW) == before
+    assert not (Path(path) / "merging").exists()
+    await profiles.take(_order(99, 0.5, userId="u"))
+    assert (await _export(profiles)).event_count == 7
+    assert await compact(store, tenant_id, Path(path), today=date(2026, 2, 1)) == 1
+    assert len(_query(path, EVERY_ROW)) == 7
+
+
+async def test_a_compaction_that_was_killed_is_undone_by_the_next(profiles: Profiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, store, tenant_id = await _in_several_files(profiles), ExportStore(profiles.database), context.tenant()
+    before = _query(path, EVERY_ROW)
+
+    async def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "replace_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await compact(store, tenant_id, Path(path), today=date(2026, 2, 1))
+    assert _query(path, EVERY_ROW) == before
+    assert await compact(store, tenant_id, Path(path), today=date(2026, 2, 1)) == 4
+    assert _query(path, EVERY_ROW) == before
+    assert sorted(name for name in _files(path) if name.startswith("events/")) == sorted(await store.files(tenant_id))
 
 
 async def test_nothing_personal_is_in_the_archive(profiles: Profiles) -> None:

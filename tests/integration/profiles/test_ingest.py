@@ -14,6 +14,7 @@ from chassis import context
 from chassis.errors import NotFound
 from infra.postgres import Temporary
 from services.profiles.main import refuse_forgetful
+from services.profiles.store.receipts import ReceiptStore
 from services.profiles.store.tenants import TenantStore
 from services.profiles.vault import open_sealed
 from tests.integration.profiles.conftest import RECEIVED, Profiles
@@ -188,10 +189,11 @@ async def test_rejections_can_be_asked_for_and_hold_nothing_personal(profiles: P
 
 
 async def test_rejections_are_forgotten_after_a_time(profiles: Profiles) -> None:
+    receipts = ReceiptStore(profiles.database)
     await profiles.send(_page("m", timestamp="1969-01-01"))
-    assert await profiles.parts.events.drop_rejections(RECEIVED) == 0
+    await receipts.forget_refusals(RECEIVED)
     assert len((await profiles.stub.ListRejections(pb.ListRejectionsRequest())).rejections) == 1
-    assert await profiles.parts.events.drop_rejections(RECEIVED + timedelta(seconds=1)) >= 1
+    assert await receipts.forget_refusals(RECEIVED + timedelta(seconds=1)) >= 1
     assert len((await profiles.stub.ListRejections(pb.ListRejectionsRequest())).rejections) == 0
 
 

@@ -12,9 +12,10 @@ from rapport.profiles.v1 import profiles_pb2 as pb
 from chassis import context
 from chassis.errors import InvalidArgument
 from chassis.log import Position, Record
-from services.profiles.domain.identity import MAX_NODES, Namespace
+from services.profiles.domain.identity import MAX_LINKS, MAX_NODES, Namespace
 from services.profiles.lookup import node_of
 from services.profiles.store.projection import MAX_PERSONAL
+from services.profiles.store.rebuild import PROJECTIONS
 from tests.integration.profiles.conftest import RECEIVED, Profiles
 
 
@@ -103,16 +104,18 @@ async def test_a_tenant_by_the_wall_learns_of_a_link_when_it_is_received(service
     assert (await _steps(service, "anonymous_id:a"))[1][1] == RECEIVED
 
 
-async def test_a_runaway_profile_takes_no_more_identities(profiles: Profiles) -> None:
-    calls = [_call("page", f"{number}", 1, anonymousId="kiosk", userId=f"u{number}") for number in range(MAX_NODES + 20)]
+async def test_a_shared_device_merges_nobody(profiles: Profiles) -> None:
+    calls = [_call("page", f"{number:03}", 1, anonymousId="kiosk", userId=f"u{number}") for number in range(MAX_LINKS + 20)]
     await profiles.take(*calls)
     rows = await profiles.rows(
         "SELECT count(*) FROM profiles.nodes WHERE tenant_id = $1 GROUP BY profile_id ORDER BY 1 DESC", context.tenant()
     )
-    assert rows[0][0] == MAX_NODES
-    assert len(rows) == 22, "one of all that it may hold, and 21 that stay alone"
+    assert [row[0] for row in rows] == [2] + [1] * (MAX_LINKS + 19), "the kiosk belongs to one of them"
     await profiles.take(_call("page", "later", 2, anonymousId="kiosk", userId="one more"))
     assert len(set(await profiles.resolve("user_id:one more", "anonymous_id:kiosk"))) == 2
+    assert (await profiles.profile("user_id:one more")).event_count == 1
+    kinds = await profiles.rows("SELECT kind FROM profiles.identity_issues WHERE tenant_id = $1", context.tenant())
+    assert [row[0] for row in kinds] == ["shared"]
 
 
 async def test_a_person_with_too_many_devices_holds_up_nobody(profiles: Profiles) -> None:
@@ -193,10 +196,9 @@ async def test_records_that_come_again_change_nothing(profiles: Profiles) -> Non
 
 
 async def _everything(profiles: Profiles) -> dict[str, Any]:
-    tables = ("nodes", "links", "node_profiles", "profiles", "traits", "personal_traits", "timeline", "clocks")
     return {
         table: sorted(map(str, await profiles.rows(f"SELECT * FROM profiles.{table} WHERE tenant_id = $1", context.tenant())))
-        for table in tables
+        for table in PROJECTIONS
     }
 
 

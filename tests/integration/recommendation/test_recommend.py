@@ -134,6 +134,27 @@ async def test_a_merged_profile_takes_its_purchases_along_and_later_ones_find_it
     assert ids((await shop.shown(customer))[0]) == ["lamp"]
 
 
+async def test_profiles_that_part_have_their_own_purchases_again(shop: Shop) -> None:
+    await _tea_shop(shop)
+    visitor, customer = _people(2)
+    shop.order(visitor, _day(20), "mug")
+    shop.merged(visitor, customer, _day(21))
+    shop.order(visitor, _day(22), "saucer")
+    await shop.tell()
+    assert ids((await shop.shown(customer))[0]) == ["lamp"]
+    said = {"from": str(customer), "into": str(visitor), "nodes": [str(visitor)], "traits": []}
+    shop.fact(visitor, "Profile Unmerged", _day(23), **said)
+    await shop.tell()
+    assert ids((await shop.shown(visitor))[0]) == ["lamp"]
+    assert set(ids((await shop.shown(customer))[0])) >= {"mug", "saucer"}
+    shop.order(visitor, _day(24), "lamp")
+    await shop.tell()
+    assert "lamp" in ids((await shop.shown(customer))[0]), "what comes later is the visitor's alone"
+    shop.merged(visitor, customer, _day(25))
+    await shop.tell()
+    assert ids((await shop.shown(customer))[0]) == []
+
+
 async def test_reading_the_log_again_changes_nothing(shop: Shop) -> None:
     people = await _tea_shop(shop)
     shop.fact(people[0], "Churn Scored", _day(20), probability=0.5, purpose="serving")

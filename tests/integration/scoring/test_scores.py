@@ -163,6 +163,18 @@ async def test_a_merge_takes_the_newest_score_along(platform: Platform) -> None:
         await platform.latest(visitor)
 
 
+async def test_a_score_of_two_people_is_nobodys_once_they_part(platform: Platform) -> None:
+    await platform.promote("1")
+    visitor, customer = platform.customer("user_id:visitor"), platform.customer("user_id:customer")
+    await platform.score("user_id:customer")
+    said = {"from": str(customer), "into": str(visitor), "nodes": [str(visitor)], "since": ""}
+    await platform.event("Profile Unmerged", visitor, **said)
+    with pytest.raises(NotFound):
+        await platform.latest(customer)
+    [result] = await platform.score("user_id:customer")
+    assert (await platform.latest(customer)).probability == result.score.probability
+
+
 async def test_another_tenant_sees_neither_model_nor_score(platform: Platform) -> None:
     await platform.promote("1")
     profile_id = platform.customer("user_id:ada")

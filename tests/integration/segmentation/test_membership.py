@@ -205,6 +205,23 @@ async def test_a_merge_leaves_one_profile_with_what_holds_for_both_together(plat
     assert ("Segment Exited", "new", ann) in platform.shop.told(platform.tenant)
 
 
+async def test_profiles_that_part_are_evaluated_with_their_own_traits_again(platform: Platform) -> None:
+    ann, device = platform.shop.add(platform.tenant), platform.shop.add(platform.tenant)
+    seats = pb.Condition(comparison=pb.Comparison(trait="seats", operator=pb.OPERATOR_GREATER, numbers=[10]))
+    await platform.stub.CreateSegment(pb.CreateSegmentRequest(key="big", name="Big", condition=seats))
+    await platform.identify(device, seats=12)
+    platform.shop.merged[platform.tenant][device] = ann
+    await platform.merged(device, ann)
+    await platform.settle()
+    assert await platform.keys(ann) == {"potential", "big"}
+    del platform.shop.merged[platform.tenant][device]
+    traits = [{"node": device, "name": "seats", "value": 12, "time": "2026-01-01T00:00:00.000000Z"}]
+    said = {"from_": ann, "into": device, "nodes": [device], "traits": traits}
+    await platform.event(device, name="Profile Unmerged", source="rapport.profiles", **said)
+    await platform.settle()
+    assert (await platform.keys(ann), await platform.keys(device)) == ({"potential"}, {"potential", "big"})
+
+
 async def test_what_was_told_of_a_profile_that_is_gone_is_told_again_of_the_other(platform: Platform) -> None:
     """Else a late "Exited" of the one would be the last that others hear of the other."""
     ann, device = platform.shop.add(platform.tenant, 10, 400), platform.shop.add(platform.tenant, 12, 300)

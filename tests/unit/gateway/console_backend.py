@@ -205,7 +205,7 @@ async def running(port: int = 0) -> AsyncGenerator[Backend]:
 
         keyring = Keyring(backend.keys.find, rate_per_s=1000, clock=lambda: time.monotonic() + backend.passed_s)
         # Idempotency keys are not the console's affair.
-        app = api.build(clients.connect(channel, backend.targets), keyring, cast(Any, None), version="test")
+        app = api.build(clients.connect(channel, backend.targets), keyring, cast(Any, None), cast(Any, None), version="test")
         settings = Settings(port=port, grace_s=1)  # pyright: ignore[reportCallIssue]
         backend.url = f"http://127.0.0.1:{await stack.enter_async_context(serving(app, settings))}"
         try:

@@ -9,8 +9,8 @@ from rapport.profiles.v1 import profiles_pb2 as profiles
 from rapport.scoring.v1 import scoring_pb2 as scoring
 
 from chassis import context
-from chassis.errors import Exhausted, InvalidArgument, NotFound, Reason, Unavailable
-from services.gateway import gathering
+from chassis.errors import InvalidArgument, NotFound, Reason, Unavailable
+from services.gateway.capacity import Capacity
 from services.gateway.gathering import Question, Scores, Submissions, refusal
 
 AT = datetime(2011, 9, 10, tzinfo=UTC)
@@ -62,7 +62,7 @@ async def submit(submissions: Submissions, body: bytes, *, tenant: str = "demo",
 
 
 async def test_each_body_gets_its_own_receipts(behind: Behind) -> None:
-    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    submissions = Submissions(behind, Capacity())  # pyright: ignore[reportArgumentType]
     bodies = [b"m%d" % number for number in range(100)]
     answers = await asyncio.gather(*(submit(submissions, body) for body in bodies))
     assert [receipts[0].message_id for receipts in answers] == [body.decode() for body in bodies]
@@ -71,7 +71,7 @@ async def test_each_body_gets_its_own_receipts(behind: Behind) -> None:
 
 
 async def test_a_body_that_cannot_be_read_fails_alone(behind: Behind) -> None:
-    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    submissions = Submissions(behind, Capacity())  # pyright: ignore[reportArgumentType]
     good, bad = await asyncio.gather(submit(submissions, b"m1"), submit(submissions, b"{"), return_exceptions=True)
     assert not isinstance(good, BaseException)
     assert good[0].message_id == "m1"
@@ -80,13 +80,13 @@ async def test_a_body_that_cannot_be_read_fails_alone(behind: Behind) -> None:
 
 
 async def test_tenants_travel_apart_and_a_lone_request_keeps_its_id(behind: Behind) -> None:
-    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    submissions = Submissions(behind, Capacity())  # pyright: ignore[reportArgumentType]
     await asyncio.gather(*(submit(submissions, b"m", tenant=tenant, request_id=tenant * 2) for tenant in ("a", "b")))
     assert sorted(behind.asked) == [("a", "aa", 1), ("b", "bb", 1)]
 
 
 async def test_a_call_for_many_has_an_id_of_its_own(behind: Behind) -> None:
-    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    submissions = Submissions(behind, Capacity())  # pyright: ignore[reportArgumentType]
     await asyncio.gather(*(submit(submissions, b"m%d" % number, request_id=f"r{number}") for number in range(5)))
     ids = {request_id for _, request_id, size in behind.asked if size > 1}
     assert ids
@@ -94,20 +94,12 @@ async def test_a_call_for_many_has_an_id_of_its_own(behind: Behind) -> None:
 
 
 async def test_all_hear_of_a_service_that_is_down_and_the_next_ask_anew(behind: Behind) -> None:
-    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
+    submissions = Submissions(behind, Capacity())  # pyright: ignore[reportArgumentType]
     behind.is_down = True
     answers = await asyncio.gather(*(submit(submissions, b"m%d" % number) for number in range(5)), return_exceptions=True)
     assert all(isinstance(answer, Unavailable) for answer in answers)
     behind.is_down = False
     assert await submit(submissions, b"m")
-
-
-async def test_past_capacity_a_body_is_refused_at_once(behind: Behind) -> None:
-    submissions = Submissions(behind)  # pyright: ignore[reportArgumentType]
-    half = bytes(gathering.MOST_WAITING_BYTES // 2 + 1)
-    answers = await asyncio.gather(*(submit(submissions, half) for _ in range(2)), return_exceptions=True)
-    assert [isinstance(answer, Exhausted) for answer in answers] == [False, True]
-    assert await submit(submissions, b"m")  # what was answered waits no more
 
 
 @pytest.mark.parametrize(

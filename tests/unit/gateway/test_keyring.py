@@ -9,7 +9,7 @@ import pytest
 
 from chassis.errors import Exhausted, Reason, Unauthenticated, Unavailable
 from services.gateway import keyring as module
-from services.gateway.domain import Key, Kind, Scope, digest_of, key_id_of, write_key_text
+from services.gateway.domain import Key, Kind, Pace, Scope, digest_of, key_id_of, write_key_text
 from services.gateway.keyring import FRESH_S, Caller, Keyring, key_text_of, refuse_haste
 
 TEXT = write_key_text(Kind.PRIVATE, identity=bytes(6), secret=bytes(32))
@@ -127,3 +127,51 @@ def test_haste_is_refused_and_told(keyring: Keyring, cupboard: Cupboard) -> None
         refuse_haste(seen[2])
     cupboard.now = 1.0
     assert keyring.take(caller).remaining == 1
+
+
+def test_a_key_has_its_own_pace_and_each_replica_gives_a_share_of_it(keyring: Keyring, cupboard: Cupboard) -> None:
+    caller = Caller(replace(KEY, pace=Pace(requests_per_s=8)), TEXT)
+    keyring.replicas = 2
+    assert [keyring.take(caller).remaining for _ in range(5)] == [3, 2, 1, 0, -1]
+    keyring.replicas = 1
+    cupboard.now = 1.0
+    assert keyring.take(caller).limit == 8
+
+
+def test_a_pace_below_one_a_second_lets_one_through_now_and_then(keyring: Keyring, cupboard: Cupboard) -> None:
+    caller = Caller(replace(KEY, pace=Pace(requests_per_s=0.25)), TEXT)
+    seen = [keyring.take(caller) for _ in range(2)]
+    assert [each.remaining for each in seen] == [0, -1]
+    assert seen[1].reset_s == 4
+    cupboard.now = 4.0
+    assert keyring.take(caller).remaining == 0
+
+
+def test_events_are_paid_off_before_the_next_are_taken(keyring: Keyring, cupboard: Cupboard) -> None:
+    caller = Caller(replace(KEY, pace=Pace(requests_per_s=1_000, events_per_s=10)), TEXT)
+    assert keyring.take(caller).remaining >= 0
+    keyring.spend(caller, 39)
+    refused = keyring.take(caller)
+    assert (refused.remaining, refused.limit, refused.reset_s) == (-1, 10, 3)
+    with pytest.raises(Exhausted) as told:
+        refuse_haste(refused)
+    assert told.value.retry_after_s == 3
+    cupboard.now = 2.9
+    assert keyring.take(caller).remaining == -1
+    cupboard.now = 3.1
+    assert keyring.take(caller).remaining >= 0
+
+
+async def test_a_key_is_marked_as_used_once_and_a_failure_disturbs_nobody(cupboard: Cupboard) -> None:
+    marked: list[str] = []
+
+    async def mark(key_id: str) -> None:
+        marked.append(key_id)
+        if len(marked) == 1:
+            raise Unavailable("the database does not answer")
+
+    keyring = Keyring(cupboard.find, rate_per_s=2, mark_used=mark)
+    for _ in range(4):
+        assert await keyring.caller_of(BEARER)
+        await asyncio.sleep(0)
+    assert marked == [KEY.key_id] * 2  # once more after it failed

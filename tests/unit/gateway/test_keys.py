@@ -13,9 +13,11 @@ from services.gateway.domain import (
     Bucket,
     Key,
     Kind,
+    Pace,
     Repeat,
     Scope,
     admits,
+    check_overlap,
     check_tenant,
     digest_of,
     judge_repeat,
@@ -43,10 +45,28 @@ def test_what_is_no_key_has_no_id(text: str) -> None:
 
 
 def test_a_key_admits_its_own_text_until_it_is_revoked() -> None:
-    assert admits(KEY, TEXT)
-    assert not admits(KEY, TEXT[:-1] + "0")
-    assert not admits(replace(KEY, revoked=NOW), TEXT)
-    assert not admits(None, TEXT)
+    assert admits(KEY, TEXT, at=NOW)
+    assert not admits(KEY, TEXT[:-1] + "0", at=NOW)
+    assert not admits(replace(KEY, revoked=NOW), TEXT, at=NOW)
+    assert not admits(None, TEXT, at=NOW)
+
+
+def test_a_key_that_is_replaced_is_good_until_its_time() -> None:
+    old = replace(KEY, expires=NOW)
+    assert admits(old, TEXT, at=NOW - timedelta(microseconds=1))
+    assert not admits(old, TEXT, at=NOW)
+
+
+@pytest.mark.parametrize("overlap", [timedelta(seconds=-1), timedelta(days=91)])
+def test_an_overlap_that_cannot_be_is_refused(overlap: timedelta) -> None:
+    with pytest.raises(InvalidArgument, match="0 to 90 days"):
+        check_overlap(overlap)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, 1e10, float("nan")])
+def test_a_pace_that_cannot_be_is_refused(wrong: float) -> None:
+    with pytest.raises(InvalidArgument, match="events_per_s"):
+        Pace(events_per_s=wrong)
 
 
 def test_the_text_is_kept_nowhere_in_a_key() -> None:

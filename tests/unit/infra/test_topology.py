@@ -10,6 +10,7 @@ AROUND = Surroundings(
     database_urls={service: f"postgresql://rapport_{service}:x@127.0.0.1:8100/rapport" for service in ROLES_OF},
     master_key_file="/state/secrets/master.key",
     archive_folder="/state/archive",
+    import_folder="/state/imports",
     model_folder="/state/models",
     prometheus_url="http://127.0.0.1:8102",
 )

@@ -7,10 +7,30 @@ from rapport.features.v1 import features_pb2 as pb
 from chassis.errors import InvalidArgument
 from ml.features import catalogue
 from ml.features import compile as compiler
-from ml.features.compile import Compiled, as_number, compile_offline, compile_online, decimal_text, online_sql
+from ml.features.compile import (
+    Compiled,
+    as_number,
+    compile_distributed,
+    compile_offline,
+    compile_online,
+    decimal_text,
+    engine_sql,
+)
 from ml.features.definition import digest
+from ml.features.engines import POSTGRES
 
 ANY = pb.Feature(name="events_count", aggregation=pb.AGGREGATION_COUNT)
+
+
+PRODUCTS = pb.Elements(property="products")
+
+
+def where(**fields: object) -> pb.EventFilter:
+    return pb.EventFilter(where=[pb.PropertyFilter(property="city", **fields)])  # type: ignore[arg-type]
+
+
+def ratio(*parts: pb.Feature) -> pb.Feature:
+    return pb.Feature(name="x", aggregation=pb.AGGREGATION_RATIO, parts=parts)
 
 
 def changed(feature: pb.Feature, **fields: object) -> pb.Feature:
@@ -22,9 +42,21 @@ def changed(feature: pb.Feature, **fields: object) -> pb.Feature:
 
 
 def test_the_committed_sql_is_what_ibis_compiles_now() -> None:
-    committed = list(compiler.COMPILED.glob("*.sql"))
-    assert [path.stem for path in committed] == [digest(catalogue.FEATURES)]
-    assert committed[0].read_text() == online_sql(catalogue.FEATURES), "run `python -m ml.features.compile`"
+    committed = {path.stem: path.read_text() for path in compiler.COMPILED.glob("*.sql")}
+    assert committed.keys() == {digest(features) for features in catalogue.SETS.values()}
+    for features in catalogue.SETS.values():
+        assert committed[digest(features)] == engine_sql(features, POSTGRES), "run `python -m ml.features.compile`"
+
+
+def test_every_feature_has_one_name_a_sentence_and_one_set() -> None:
+    names = [feature.name for feature in catalogue.EVERY]
+    assert len(set(names)) == len(names) == len(catalogue.SET_OF)
+    assert [feature.name for feature in catalogue.EVERY if not feature.description.endswith(".")] == []
+
+
+def test_the_churn_models_definitions_stay_what_they_were_when_others_come() -> None:
+    # A model that was trained on others is refused, so another digest here ends every model that serves.
+    assert digest(catalogue.SETS["churn"]) == "eedb4801b0ad7f15b9553ff59a0fae2f1bba29db18e87fabf8c79c8d18bfa614"
 
 
 def test_the_ten_features_have_their_names_in_their_order() -> None:
@@ -67,6 +99,25 @@ def test_a_digest_changes_with_the_meaning_and_not_with_the_words() -> None:
             changed(ANY, events=pb.EventFilter(any_of=[pb.EventFilter(any_of=[pb.EventFilter(type="page")])])),
             "features.events.any_of",
         ),
+        (changed(ANY, offset_days=-1), "features.offset_days"),
+        (changed(ANY, events=pb.EventFilter(names=["a\0b"])), "features.events.names"),
+        (changed(ANY, events=pb.EventFilter(names=["a"] * 51)), "features.events.names"),
+        (changed(ANY, events=pb.EventFilter(where=[pb.PropertyFilter(property="city")])), "features.events.where"),
+        (changed(ANY, events=where(texts=["a"], below="3")), "features.events.where"),
+        (changed(ANY, events=where(at_least="1e3")), "features.events.where"),
+        (changed(ANY, elements=pb.Elements()), "features.elements.property"),
+        (pb.Feature(name="x", aggregation=pb.AGGREGATION_SESSIONS, elements=PRODUCTS), "features.elements"),
+        (
+            pb.Feature(name="x", aggregation=pb.AGGREGATION_LAST, value=pb.Value(text="a", times="b")),
+            "features.value.times",
+        ),
+        (pb.Feature(name="x", aggregation=pb.AGGREGATION_LAST, value=pb.Value(field=9)), "features.value.field"),  # type: ignore[arg-type]
+        (changed(ANY, parts=[ANY]), "features.parts"),
+        (ratio(pb.Feature(aggregation=pb.AGGREGATION_COUNT)), "features.parts"),
+        (ratio(ANY, ANY), "features.parts[0].name"),
+        (ratio(pb.Feature(aggregation=pb.AGGREGATION_RATIO), pb.Feature()), "features.parts[0].parts"),
+        (ratio(pb.Feature(aggregation=pb.AGGREGATION_LAST), pb.Feature()), "features.parts[0].aggregation"),
+        (changed(ratio(ANY, ANY), window_days=3), "features.window_days"),
     ],
 )
 def test_a_definition_that_cannot_be_compiled_is_refused_by_field(broken: pb.Feature, field: str) -> None:
@@ -88,8 +139,18 @@ def test_a_quote_in_a_property_stays_inside_its_literal() -> None:
 
 
 def test_no_engine_is_asked_for_its_clock() -> None:
-    for sql in (compile_online(catalogue.FEATURES).sql, compile_offline(catalogue.FEATURES).sql):
-        assert not {"now()", "current_timestamp", "current_date"} & set(sql.lower().split())
+    for compiled in (compile_online, compile_offline, compile_distributed):
+        for features in catalogue.SETS.values():
+            assert not {"now()", "current_timestamp", "current_date"} & set(compiled(features).sql.lower().split())
+
+
+def test_a_window_that_ends_before_it_begins_is_refused() -> None:
+    feature = pb.Feature(name="x", aggregation=pb.AGGREGATION_COUNT)
+    feature.since.FromDatetime(datetime(2024, 3, 1, tzinfo=UTC))
+    feature.until.FromDatetime(datetime(2024, 3, 1, tzinfo=UTC))
+    with pytest.raises(InvalidArgument) as refusal:
+        compile_online([feature])
+    assert refusal.value.field == "features.until"
 
 
 @pytest.mark.parametrize(

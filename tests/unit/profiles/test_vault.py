@@ -50,7 +50,7 @@ def test_a_tenants_key_opens_under_its_own_name_and_master_key_only() -> None:
 def test_pseudonyms_differ_by_tenant_and_kind_and_stay_the_same() -> None:
     one, other = TenantKeys("a", b"1" * 32), TenantKeys("b", b"2" * 32)
     ids = {keys.node_id(namespace, "7") for keys in (one, other) for namespace in Namespace}
-    assert len(ids) == 4
+    assert len(ids) == 2 * len(Namespace)
     assert TenantKeys("a", b"1" * 32).node_id(Namespace.USER_ID, "7") == one.node_id(Namespace.USER_ID, "7")
     assert one.event_id("m") != one.fact_id("m")
 

@@ -25,25 +25,31 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rapport/features/v1/features.proto\x12\x13rapport.features.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x01\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x30\n\x06\x65vents\x18\x03 \x01(\x0b\x32 .rapport.features.v1.EventFilter\x12\x35\n\x0b\x61ggregation\x18\x04 \x01(\x0e\x32 .rapport.features.v1.Aggregation\x12)\n\x05value\x18\x05 \x01(\x0b\x32\x1a.rapport.features.v1.Value\x12\x13\n\x0bwindow_days\x18\x06 \x01(\x05\x12\x0c\n\x04unit\x18\x07 \x01(\t\"\\\n\x0b\x45ventFilter\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x30\n\x06\x61ny_of\x18\x03 \x03(\x0b\x32 .rapport.features.v1.EventFilter\"3\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\tH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"\x80\x01\n\x0c\x46\x65\x61tureValue\x12\x32\n\x06status\x18\x01 \x01(\x0e\x32\".rapport.features.v1.FeatureStatus\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x11\n\x07\x64\x65\x63imal\x18\x03 \x01(\tH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x42\x07\n\x05value\"\x92\x01\n\nFeatureRow\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x12\n\nprofile_id\x18\x02 \x01(\t\x12\x31\n\x06values\x18\x03 \x03(\x0b\x32!.rapport.features.v1.FeatureValue\x12\x30\n\x0cnewest_event\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xd0\x02\n\x0b\x41ggregation\x12\x1b\n\x17\x41GGREGATION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41GGREGATION_COUNT\x10\x01\x12\x1e\n\x1a\x41GGREGATION_COUNT_DISTINCT\x10\x02\x12\x13\n\x0f\x41GGREGATION_SUM\x10\x03\x12\x14\n\x10\x41GGREGATION_MEAN\x10\x04\x12\x13\n\x0f\x41GGREGATION_MIN\x10\x05\x12\x13\n\x0f\x41GGREGATION_MAX\x10\x06\x12\x1f\n\x1b\x41GGREGATION_DAYS_SINCE_LAST\x10\x07\x12 \n\x1c\x41GGREGATION_DAYS_SINCE_FIRST\x10\x08\x12\"\n\x1e\x41GGREGATION_MEAN_INTERVAL_DAYS\x10\t\x12\x14\n\x10\x41GGREGATION_LAST\x10\n\x12\x1b\n\x17\x41GGREGATION_ACTIVE_DAYS\x10\x0b*\xc5\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\x18\n\x14\x46\x45\x41TURE_STATUS_STALE\x10\x04\x12!\n\x1d\x46\x45\x41TURE_STATUS_CONSENT_DENIED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rapport/features/v1/features.proto\x12\x13rapport.features.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x03\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x30\n\x06\x65vents\x18\x03 \x01(\x0b\x32 .rapport.features.v1.EventFilter\x12\x35\n\x0b\x61ggregation\x18\x04 \x01(\x0e\x32 .rapport.features.v1.Aggregation\x12)\n\x05value\x18\x05 \x01(\x0b\x32\x1a.rapport.features.v1.Value\x12\x13\n\x0bwindow_days\x18\x06 \x01(\x05\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\x13\n\x0boffset_days\x18\x08 \x01(\x05\x12)\n\x05since\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x65lements\x18\x0b \x01(\x0b\x32\x1d.rapport.features.v1.Elements\x12+\n\x05parts\x18\x0c \x03(\x0b\x32\x1c.rapport.features.v1.Feature\"P\n\x08\x45lements\x12\x10\n\x08property\x18\x01 \x01(\t\x12\x32\n\x05where\x18\x02 \x03(\x0b\x32#.rapport.features.v1.PropertyFilter\"R\n\x0ePropertyFilter\x12\x10\n\x08property\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x10\n\x08\x61t_least\x18\x03 \x01(\t\x12\r\n\x05\x62\x65low\x18\x04 \x01(\t\"\xa2\x01\n\x0b\x45ventFilter\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x30\n\x06\x61ny_of\x18\x03 \x03(\x0b\x32 .rapport.features.v1.EventFilter\x12\x10\n\x08\x63hannels\x18\x04 \x03(\t\x12\x32\n\x05where\x18\x05 \x03(\x0b\x32#.rapport.features.v1.PropertyFilter\"t\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\tH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x30\n\x05\x66ield\x18\x04 \x01(\x0e\x32\x1f.rapport.features.v1.EventFieldH\x00\x12\r\n\x05times\x18\x03 \x01(\tB\x08\n\x06source\"\x80\x01\n\x0c\x46\x65\x61tureValue\x12\x32\n\x06status\x18\x01 \x01(\x0e\x32\".rapport.features.v1.FeatureStatus\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x11\n\x07\x64\x65\x63imal\x18\x03 \x01(\tH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x42\x07\n\x05value\"\x92\x01\n\nFeatureRow\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x12\n\nprofile_id\x18\x02 \x01(\t\x12\x31\n\x06values\x18\x03 \x03(\x0b\x32!.rapport.features.v1.FeatureValue\x12\x30\n\x0cnewest_event\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*X\n\nEventField\x12\x1b\n\x17\x45VENT_FIELD_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_FIELD_CHANNEL\x10\x01\x12\x14\n\x10\x45VENT_FIELD_NAME\x10\x02*\xde\x04\n\x0b\x41ggregation\x12\x1b\n\x17\x41GGREGATION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41GGREGATION_COUNT\x10\x01\x12\x1e\n\x1a\x41GGREGATION_COUNT_DISTINCT\x10\x02\x12\x13\n\x0f\x41GGREGATION_SUM\x10\x03\x12\x14\n\x10\x41GGREGATION_MEAN\x10\x04\x12\x13\n\x0f\x41GGREGATION_MIN\x10\x05\x12\x13\n\x0f\x41GGREGATION_MAX\x10\x06\x12\x1f\n\x1b\x41GGREGATION_DAYS_SINCE_LAST\x10\x07\x12 \n\x1c\x41GGREGATION_DAYS_SINCE_FIRST\x10\x08\x12\"\n\x1e\x41GGREGATION_MEAN_INTERVAL_DAYS\x10\t\x12\x14\n\x10\x41GGREGATION_LAST\x10\n\x12\x1b\n\x17\x41GGREGATION_ACTIVE_DAYS\x10\x0b\x12\x15\n\x11\x41GGREGATION_FIRST\x10\x0c\x12\x1d\n\x19\x41GGREGATION_MOST_FREQUENT\x10\r\x12\x16\n\x12\x41GGREGATION_MEDIAN\x10\x0e\x12$\n AGGREGATION_MEDIAN_INTERVAL_DAYS\x10\x0f\x12!\n\x1d\x41GGREGATION_STD_INTERVAL_DAYS\x10\x10\x12(\n$AGGREGATION_MEAN_EVENT_INTERVAL_DAYS\x10\x11\x12\x18\n\x14\x41GGREGATION_SESSIONS\x10\x12\x12\x15\n\x11\x41GGREGATION_RATIO\x10\x13\x12\x1a\n\x16\x41GGREGATION_DIFFERENCE\x10\x14*\xc5\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\x18\n\x14\x46\x45\x41TURE_STATUS_STALE\x10\x04\x12!\n\x1d\x46\x45\x41TURE_STATUS_CONSENT_DENIED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.features.v1.features_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGGREGATION']._serialized_start=750
-  _globals['_AGGREGATION']._serialized_end=1086
-  _globals['_FEATURESTATUS']._serialized_start=1089
-  _globals['_FEATURESTATUS']._serialized_end=1286
+  _globals['_EVENTFIELD']._serialized_start=1252
+  _globals['_EVENTFIELD']._serialized_end=1340
+  _globals['_AGGREGATION']._serialized_start=1343
+  _globals['_AGGREGATION']._serialized_end=1949
+  _globals['_FEATURESTATUS']._serialized_start=1952
+  _globals['_FEATURESTATUS']._serialized_end=2149
   _globals['_FEATURE']._serialized_start=93
-  _globals['_FEATURE']._serialized_end=320
-  _globals['_EVENTFILTER']._serialized_start=322
-  _globals['_EVENTFILTER']._serialized_end=414
-  _globals['_VALUE']._serialized_start=416
-  _globals['_VALUE']._serialized_end=467
-  _globals['_FEATUREVALUE']._serialized_start=470
-  _globals['_FEATUREVALUE']._serialized_end=598
-  _globals['_FEATUREROW']._serialized_start=601
-  _globals['_FEATUREROW']._serialized_end=747
+  _globals['_FEATURE']._serialized_end=521
+  _globals['_ELEMENTS']._serialized_start=523
+  _globals['_ELEMENTS']._serialized_end=603
+  _globals['_PROPERTYFILTER']._serialized_start=605
+  _globals['_PROPERTYFILTER']._serialized_end=687
+  _globals['_EVENTFILTER']._serialized_start=690
+  _globals['_EVENTFILTER']._serialized_end=852
+  _globals['_VALUE']._serialized_start=854
+  _globals['_VALUE']._serialized_end=970
+  _globals['_FEATUREVALUE']._serialized_start=973
+  _globals['_FEATUREVALUE']._serialized_end=1101
+  _globals['_FEATUREROW']._serialized_start=1104
+  _globals['_FEATUREROW']._serialized_end=1250
 # @@protoc_insertion_point(module_scope)

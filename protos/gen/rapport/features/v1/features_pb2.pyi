@@ -20,6 +20,23 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _EventField:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EventFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventField.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVENT_FIELD_UNSPECIFIED: _EventField.ValueType  # 0
+    EVENT_FIELD_CHANNEL: _EventField.ValueType  # 1
+    EVENT_FIELD_NAME: _EventField.ValueType  # 2
+
+class EventField(_EventField, metaclass=_EventFieldEnumTypeWrapper): ...
+
+EVENT_FIELD_UNSPECIFIED: EventField.ValueType  # 0
+EVENT_FIELD_CHANNEL: EventField.ValueType  # 1
+EVENT_FIELD_NAME: EventField.ValueType  # 2
+Global___EventField: _TypeAlias = EventField  # noqa: Y015
+
 class _Aggregation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -47,6 +64,23 @@ class _AggregationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Aggregati
     """The text value of the newest event; ties go to the greatest value."""
     AGGREGATION_ACTIVE_DAYS: _Aggregation.ValueType  # 11
     """Number of different UTC days with an event."""
+    AGGREGATION_FIRST: _Aggregation.ValueType  # 12
+    """The text value of the oldest event; ties go to the smallest value."""
+    AGGREGATION_MOST_FREQUENT: _Aggregation.ValueType  # 13
+    """The text value that most events have; ties go to the greatest value."""
+    AGGREGATION_MEDIAN: _Aggregation.ValueType  # 14
+    """Median of the values, between the two in the middle where there are two; null where there is none."""
+    AGGREGATION_MEDIAN_INTERVAL_DAYS: _Aggregation.ValueType  # 15
+    """Times between one event and the next, in days: median, and sample standard deviation (to the second)."""
+    AGGREGATION_STD_INTERVAL_DAYS: _Aggregation.ValueType  # 16
+    AGGREGATION_MEAN_EVENT_INTERVAL_DAYS: _Aggregation.ValueType  # 17
+    """Mean time between one event and the next, whatever their days."""
+    AGGREGATION_SESSIONS: _Aggregation.ValueType  # 18
+    """Visits: a new one begins with an event that comes more than 30 minutes after the one before it."""
+    AGGREGATION_RATIO: _Aggregation.ValueType  # 19
+    """parts[0] / parts[1]; null where the second is 0 or either is null. Shares, rates and trends."""
+    AGGREGATION_DIFFERENCE: _Aggregation.ValueType  # 20
+    """parts[0] - parts[1]; null where either is."""
 
 class Aggregation(_Aggregation, metaclass=_AggregationEnumTypeWrapper): ...
 
@@ -71,6 +105,23 @@ AGGREGATION_LAST: Aggregation.ValueType  # 10
 """The text value of the newest event; ties go to the greatest value."""
 AGGREGATION_ACTIVE_DAYS: Aggregation.ValueType  # 11
 """Number of different UTC days with an event."""
+AGGREGATION_FIRST: Aggregation.ValueType  # 12
+"""The text value of the oldest event; ties go to the smallest value."""
+AGGREGATION_MOST_FREQUENT: Aggregation.ValueType  # 13
+"""The text value that most events have; ties go to the greatest value."""
+AGGREGATION_MEDIAN: Aggregation.ValueType  # 14
+"""Median of the values, between the two in the middle where there are two; null where there is none."""
+AGGREGATION_MEDIAN_INTERVAL_DAYS: Aggregation.ValueType  # 15
+"""Times between one event and the next, in days: median, and sample standard deviation (to the second)."""
+AGGREGATION_STD_INTERVAL_DAYS: Aggregation.ValueType  # 16
+AGGREGATION_MEAN_EVENT_INTERVAL_DAYS: Aggregation.ValueType  # 17
+"""Mean time between one event and the next, whatever their days."""
+AGGREGATION_SESSIONS: Aggregation.ValueType  # 18
+"""Visits: a new one begins with an event that comes more than 30 minutes after the one before it."""
+AGGREGATION_RATIO: Aggregation.ValueType  # 19
+"""parts[0] / parts[1]; null where the second is 0 or either is null. Shares, rates and trends."""
+AGGREGATION_DIFFERENCE: Aggregation.ValueType  # 20
+"""parts[0] - parts[1]; null where either is."""
 Global___Aggregation: _TypeAlias = Aggregation  # noqa: Y015
 
 class _FeatureStatus:
@@ -118,6 +169,11 @@ class Feature(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     WINDOW_DAYS_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
+    OFFSET_DAYS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    ELEMENTS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """snake_case, unit last: `revenue_90d`, `days_since_last_order`."""
     description: _builtins.str
@@ -127,11 +183,27 @@ class Feature(_message.Message):
     """Only events in [at - window_days, at). 0: all history."""
     unit: _builtins.str
     """The unit of the answer: "orders", "days", "currency", "1" for a ratio."""
+    offset_days: _builtins.int
+    """A window that slides behind the present one: it ends so many days before `at`, [at - offset - window, at - offset)."""
     @_builtins.property
     def events(self) -> Global___EventFilter: ...
     @_builtins.property
     def value(self) -> Global___Value:
         """What is aggregated; unused by COUNT and the aggregations over time."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """A fixed window, [since, until), in whichever of both is given; `at` still bounds what is seen."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def elements(self) -> Global___Elements:
+        """Where given, each element of an array of the event is counted and read, and not the event."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
+        """Exactly two, for RATIO and DIFFERENCE, which read nothing else; without name, and without parts of their own."""
 
     def __init__(
         self,
@@ -143,14 +215,79 @@ class Feature(_message.Message):
         value: Global___Value | None = ...,
         window_days: _builtins.int = ...,
         unit: _builtins.str = ...,
+        offset_days: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        elements: Global___Elements | None = ...,
+        parts: _abc.Iterable[Global___Feature] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elements", b"elements", "events", b"events", "since", b"since", "until", b"until", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "description", b"description", "events", b"events", "name", b"name", "unit", b"unit", "value", b"value", "window_days", b"window_days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "description", b"description", "elements", b"elements", "events", b"events", "name", b"name", "offset_days", b"offset_days", "parts", b"parts", "since", b"since", "unit", b"unit", "until", b"until", "value", b"value", "window_days", b"window_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Feature: _TypeAlias = Feature  # noqa: Y015
+
+@_typing.final
+class Elements(_message.Message):
+    """The elements of an array property: the products of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPERTY_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    property: _builtins.str
+    """A top-level property that holds an array: "products"."""
+    @_builtins.property
+    def where(self) -> _containers.RepeatedCompositeFieldContainer[Global___PropertyFilter]:
+        """All of which an element has to pass."""
+
+    def __init__(
+        self,
+        *,
+        property: _builtins.str = ...,
+        where: _abc.Iterable[Global___PropertyFilter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["property", b"property", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Elements: _TypeAlias = Elements  # noqa: Y015
+
+@_typing.final
+class PropertyFilter(_message.Message):
+    """Passes where the property is there and is one of `texts`, or a number within the bounds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPERTY_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    property: _builtins.str
+    at_least: _builtins.str
+    """Exact decimals, "12.50"; where given, the number is at least this, and below that."""
+    below: _builtins.str
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        property: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        at_least: _builtins.str = ...,
+        below: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "below", b"below", "property", b"property", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PropertyFilter: _TypeAlias = PropertyFilter  # noqa: Y015
 
 @_typing.final
 class EventFilter(_message.Message):
@@ -159,6 +296,8 @@ class EventFilter(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     NAMES_FIELD_NUMBER: _builtins.int
     ANY_OF_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Segment's call: "track", "page", ... Empty: every call."""
     @_builtins.property
@@ -169,16 +308,26 @@ class EventFilter(_message.Message):
     def any_of(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventFilter]:
         """Where given, an event passes that passes one of these, and `type` and `names` are not read. One level deep."""
 
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Channels, any of which passes: "browser", "server". Empty: every channel."""
+
+    @_builtins.property
+    def where(self) -> _containers.RepeatedCompositeFieldContainer[Global___PropertyFilter]:
+        """All of which an event has to pass."""
+
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         names: _abc.Iterable[_builtins.str] | None = ...,
         any_of: _abc.Iterable[Global___EventFilter] | None = ...,
+        channels: _abc.Iterable[_builtins.str] | None = ...,
+        where: _abc.Iterable[Global___PropertyFilter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "names", b"names", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "channels", b"channels", "names", b"names", "type", b"type", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,21 +339,31 @@ class Value(_message.Message):
 
     NUMBER_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """A top-level numeric property."""
     text: _builtins.str
     """A top-level text property; a number counts as its text, for clients that send ids as numbers."""
+    field: Global___EventField.ValueType
+    """Of the event itself, whether or not elements are counted."""
+    times: _builtins.str
+    """A second numeric property that the number is multiplied by: a price by its quantity. Where it is missing: by 1. Both
+    are rounded to four decimals, and count for nothing from 10^13 on.
+    """
     def __init__(
         self,
         *,
         number: _builtins.str = ...,
         text: _builtins.str = ...,
+        field: Global___EventField.ValueType = ...,
+        times: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "source", b"source", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "number", b"number", "source", b"source", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "source", b"source", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "number", b"number", "source", b"source", "text", b"text", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["number", "text"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["number", "text", "field"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 

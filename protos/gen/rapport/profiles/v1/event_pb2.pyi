@@ -40,6 +40,8 @@ class Event(_message.Message):
     SEALED_FIELD_NUMBER: _builtins.int
     TRAITS_DIGEST_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    FOUND_IDS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
     """Keyed hash of (tenant, message id), 16 bytes: a repeat has the same."""
     type: _builtins.str
@@ -66,9 +68,15 @@ class Event(_message.Message):
     """
     traceparent: _builtins.str
     """As in rapport.log.v1.Traced."""
+    account_id: _builtins.str
+    """Pseudonymous id (UUID) of the account of a group call."""
     @_builtins.property
     def linked_node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Pseudonymous ids of the other identifiers that it names: the same person from `known_us` on."""
+
+    @_builtins.property
+    def found_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Pseudonymous ids of identifiers that find this person, and join nobody."""
 
     def __init__(
         self,
@@ -87,10 +95,12 @@ class Event(_message.Message):
         sealed: _builtins.bytes = ...,
         traits_digest: _builtins.bytes = ...,
         traceparent: _builtins.str = ...,
+        found_ids: _abc.Iterable[_builtins.str] | None = ...,
+        account_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "event_id", b"event_id", "known_us", b"known_us", "linked_node_ids", b"linked_node_ids", "name", b"name", "node_id", b"node_id", "properties", b"properties", "received_us", b"received_us", "sealed", b"sealed", "source", b"source", "traceparent", b"traceparent", "traits_digest", b"traits_digest", "ts_us", b"ts_us", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "channel", b"channel", "event_id", b"event_id", "found_ids", b"found_ids", "known_us", b"known_us", "linked_node_ids", b"linked_node_ids", "name", b"name", "node_id", b"node_id", "properties", b"properties", "received_us", b"received_us", "sealed", b"sealed", "source", b"source", "traceparent", b"traceparent", "traits_digest", b"traits_digest", "ts_us", b"ts_us", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -246,20 +246,24 @@ class Malformed(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """From the closed list in chassis/errors.py: "MALFORMED_JSON", "EVENT_TOO_LARGE", ..."""
     message: _builtins.str
     field: _builtins.str
+    message_id: _builtins.str
+    """What GetReceipt is to be asked for."""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         field: _builtins.str = ...,
+        message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "message_id", b"message_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -274,12 +278,22 @@ class Receipt(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    FIRST_RECEIVED_FIELD_NUMBER: _builtins.int
+    PLAN_VERSION_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     status: Global___ReceiptStatus.ValueType
     reason: _builtins.str
-    """Set where REJECTED: what was wrong, where, and what would be right."""
+    """Set where REJECTED or QUARANTINED: what was wrong, where, and what would be right. Where DUPLICATE of what is held back too."""
     field: _builtins.str
     message: _builtins.str
+    plan_version: _builtins.int
+    """Set where the tracking plan was violated: which version of it, and which rule."""
+    rule: _builtins.str
+    @_builtins.property
+    def first_received(self) -> _timestamp_pb2.Timestamp:
+        """Set where DUPLICATE: when the first was received."""
+
     def __init__(
         self,
         *,
@@ -288,10 +302,13 @@ class Receipt(_message.Message):
         reason: _builtins.str = ...,
         field: _builtins.str = ...,
         message: _builtins.str = ...,
+        first_received: _timestamp_pb2.Timestamp | None = ...,
+        plan_version: _builtins.int = ...,
+        rule: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_received", b"first_received"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "message_id", b"message_id", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "first_received", b"first_received", "message", b"message", "message_id", b"message_id", "plan_version", b"plan_version", "reason", b"reason", "rule", b"rule", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -802,7 +819,7 @@ class ListFeaturesResponse(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    """SHA-256 of all definitions; a model trained on others is refused."""
+    """SHA-256 of the definitions that the churn model reads; a version that was trained on others is refused."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[_features_pb2.Feature]: ...
     def __init__(
@@ -832,7 +849,7 @@ class ComputeFeaturesRequest(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names out of ListFeatures; empty: all."""
+        """Names out of ListFeatures; empty: those of the churn model, in its order."""
 
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
@@ -966,6 +983,8 @@ class GetFreshnessResponse(_message.Message):
     NOW_FIELD_NUMBER: _builtins.int
     REJECTED_COUNT_FIELD_NUMBER: _builtins.int
     DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    QUARANTINED_COUNT_FIELD_NUMBER: _builtins.int
+    REPLAYED_COUNT_FIELD_NUMBER: _builtins.int
     event_count: _builtins.int
     profile_count: _builtins.int
     identified_count: _builtins.int
@@ -976,6 +995,9 @@ class GetFreshnessResponse(_message.Message):
     p99_s: _builtins.float
     rejected_count: _builtins.int
     duplicate_count: _builtins.int
+    quarantined_count: _builtins.int
+    """Events that the tracking plan held back, and those of them that were appended later."""
+    replayed_count: _builtins.int
     @_builtins.property
     def now(self) -> _timestamp_pb2.Timestamp:
         """The tenant's clock now."""
@@ -992,10 +1014,12 @@ class GetFreshnessResponse(_message.Message):
         now: _timestamp_pb2.Timestamp | None = ...,
         rejected_count: _builtins.int = ...,
         duplicate_count: _builtins.int = ...,
+        quarantined_count: _builtins.int = ...,
+        replayed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_count", b"duplicate_count", "event_count", b"event_count", "identified_count", b"identified_count", "lag_events", b"lag_events", "now", b"now", "p50_s", b"p50_s", "p99_s", b"p99_s", "profile_count", b"profile_count", "rejected_count", b"rejected_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_count", b"duplicate_count", "event_count", b"event_count", "identified_count", b"identified_count", "lag_events", b"lag_events", "now", b"now", "p50_s", b"p50_s", "p99_s", b"p99_s", "profile_count", b"profile_count", "quarantined_count", b"quarantined_count", "rejected_count", b"rejected_count", "replayed_count", b"replayed_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,17 @@
+"""Whose a row was before profiles merged, so that it finds back where they part."""
+
+from alembic import op
+
+revision = "evaluation_0002"
+down_revision = "evaluation_0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for table in ("outcomes", "scores", "assignments"):
+        op.execute(f"ALTER TABLE evaluation.{table} ADD COLUMN node_id uuid")
+
+
+def downgrade() -> None:
+    raise NotImplementedError("what was recorded is not thrown away")

@@ -1,0 +1,98 @@
+"""Writes down who changes what, around the change; and tells of it."""
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from chassis import context
+from chassis.errors import InvalidArgument, Reason, Unavailable
+from services.gateway.api import problems
+from services.gateway.audit import AuditStore
+from services.gateway.domain import Scope
+from services.gateway.wire import Answer, Cursor, Limit, Page
+
+CHANGES: Final = frozenset({Scope.MANAGE, Scope.MODELS})
+# What names a thing and no person: keys of segments, versions, our own ids.
+_HARMLESS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PROFILE_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_NEWEST: Final = 2**63 - 1
+
+
+class Change(Answer):
+    """A change that somebody asked for, and how it ended."""
+
+    audit_id: int
+    at: datetime
+    actor: str = Field(description="The key that asked for it.")
+    action: str = Field(description="The operation's name in this document.", examples=["PromoteModel"])
+    target: str = Field(examples=["/v1/models/churn:promote"])
+    request_id: str
+    status: int | None = Field(description="HTTP's; null where the process died before it was known.")
+    hash: str = Field(description="Over this row and all before it; kept elsewhere, it shows later that nothing is gone.")
+
+
+class Check(Answer):
+    """Whether every row is as it was written."""
+
+    intact: bool
+    first_broken: int | None = Field(description="The first row that was changed, or before which one is missing.")
+
+
+def is_change(request: Request, scope: Scope | None) -> bool:
+    """Whether the request is to be written down: what manages or promotes, and what shows everything of a person."""
+    return scope in CHANGES if request.method != "GET" else request.url.path.endswith("/export")
+
+
+async def recorded(handler: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    """Raises Unavailable, and changes nothing, where it cannot be written down."""
+    store, tenant = _store(request), context.tenant()
+    call, route = context.current(), request.scope["route"]
+    asked = await store.asked(
+        tenant, call.actor, route.operation_id, target_of(route.path, request.path_params), call.request_id
+    )
+    try:
+        response = await handler(request)
+    except problems.REFUSALS as refusal:
+        response = problems.respond(refusal)
+    with suppress(Unavailable):  # the change is made, and that it was asked for is on disk
+        await store.ended(tenant, asked, response.status_code, call.request_id)
+    return response
+
+
+def target_of(template: str, params: dict[str, Any]) -> str:
+    """The path, without what may be somebody's name or address."""
+
+    def shown(match: re.Match[str]) -> str:
+        value = str(params.get(match[1].partition(":")[0], ""))
+        allowed = _PROFILE_ID if match[1].startswith("ref") else _HARMLESS
+        return value if allowed.fullmatch(value) else match[0]
+
+    return re.sub(r"\{([^}]*)\}", shown, template)
+
+
+def _store(request: Request) -> AuditStore:
+    return request.app.state.audit
+
+
+Audit = Annotated[AuditStore, Depends(_store)]
+
+
+async def page_of(audit: AuditStore, limit: Limit, cursor: Cursor) -> Page[Change]:
+    """Newest first. Raises InvalidArgument for a cursor that is none."""
+    if cursor and not cursor.isdecimal():
+        raise InvalidArgument("the cursor is not one that this list gave", reason=Reason.INVALID_CURSOR, field="next")
+    rows = await audit.page(context.tenant(), int(cursor) if cursor else _NEWEST, limit + 1)
+    changes = [
+        Change(
+            audit_id=row.audit_id, at=row.at, actor=row.actor, action=row.action, target=row.target,
+            request_id=row.request_id, status=row.status, hash=row.hash.hex(),
+        )
+        for row in rows[:limit]
+    ]  # fmt: skip
+    return Page[Change].of_items(changes, str(rows[limit - 1].audit_id) if len(rows) > limit else "")

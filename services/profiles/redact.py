@@ -1,0 +1,73 @@
+"""Takes people out of the archive: `python -m services.profiles.redact <tenant> <node id>...`, answers one line of JSON.
+
+A process of its own for Arrow's sake, as services.profiles.export. Files appear whole; a file that is left empty goes.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from chassis.db import connect
+from services.profiles.archive import Redacted
+from services.profiles.archived import redact_log
+from services.profiles.export import export, locked, write
+from services.profiles.settings import Settings
+from services.profiles.store.exports import ArchiveFile, ExportStore
+from services.profiles.store.retention import RetentionStore
+
+
+async def redact(store: ExportStore, tenant_id: str, archive: Path, node_ids: Sequence[str]) -> Redacted:
+    """Reads every file of the tenant. Then brings the archive up to date, so that identities go too."""
+    folder, people = archive / tenant_id, pa.array(node_ids, pa.string())
+    rows = files = 0
+    for known in (await store.files(tenant_id)).values():
+        table = pq.ParquetFile(folder / known.path).read()
+        kept = table.filter(_others(table, people))
+        if kept.num_rows == table.num_rows:
+            continue
+        rows, files = rows + table.num_rows - kept.num_rows, files + 1
+        await store.replace(tenant_id, known.path, _rewritten(folder, known.path, kept))
+    await export(store, tenant_id, archive)
+    return Redacted(rows, files)
+
+
+def _others(table: pa.Table, people: pa.Array) -> Any:
+    """The rows of all but these people."""
+    compute: Any = pc  # its functions are made at run time
+    return compute.invert(compute.is_in(table["node_id"], value_set=people))
+
+
+def _rewritten(folder: Path, path: str, kept: pa.Table) -> ArchiveFile | None:
+    if kept.num_rows:
+        return write(folder, path, kept)
+    (folder / path).unlink(missing_ok=True)
+    return None
+
+
+async def _main(tenant_id: str, node_ids: Sequence[str]) -> Redacted:
+    settings = Settings()
+    database = await connect(settings.database_url, connections=2, service="profiles-redact")
+    try:
+        async with locked(database, tenant_id):
+            archive = Path(settings.archive_folder)
+            done = await redact(ExportStore(database), tenant_id, archive, node_ids)
+            rows, files = await redact_log(RetentionStore(database), tenant_id, archive / tenant_id, node_ids)
+            return Redacted(done.row_count + rows, done.file_count + files)
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    """Entry point."""
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(_main(sys.argv[1], sys.argv[2:]))) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Bodies of events, right, wrong and broken: none is answered with a fault of ours, and none of their events is lost."""
+
+import asyncio
+import gzip
+import json
+import string
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+from hypothesis import strategies as st
+
+from tests.fuzz.conftest import Run
+from tests.part import Keys, Part
+
+TYPES = ("identify", "track", "page", "screen", "group", "alias")
+_COUNTS = """
+SELECT rejected_count, duplicate_count, quarantined_count FROM profiles.intake_counts WHERE tenant_id = $1
+"""
+# Without what services record: their sources begin with "rapport.".
+_ACCEPTED = "SELECT count(*) FROM log.events WHERE tenant_id = $1 AND position('\\x726170706f72742e'::bytea IN payload) = 0"
+
+NAMES = ("price", "revenue", "total", "products", "email", "quantity")
+texts = st.text(max_size=40) | st.sampled_from(["", "\x00", "null", "a" * 300, "\ud800", "\U0001f600", "ada@example.com", "-0"])
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | texts
+    | st.sampled_from([1e308, -1e308, 10**400, 0.1, 2**63, "1e400"])
+)  # fmt: skip
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
+)
+deep = st.integers(1, 3000).map(lambda depth: _nested(depth))
+objects = st.dictionaries(texts | st.sampled_from(NAMES), values, max_size=6)
+short = st.text(string.ascii_lowercase, min_size=1, max_size=3)
+moments = st.integers(0, 1_700_000_000).map(lambda each: datetime.fromtimestamp(each, UTC).isoformat())
+times = st.datetimes().map(lambda each: each.isoformat() + "Z") | texts | st.integers()
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(min(depth, 900)):
+        value = [value]
+    return value
+
+
+right: dict[str, st.SearchStrategy[Any]] = {
+    "type": st.sampled_from(TYPES),
+    "messageId": short,
+    "userId": short,
+    "anonymousId": short,
+    "previousId": short,
+    "groupId": short,
+    "event": st.sampled_from(["Order Completed", "Product Viewed", "x"]),
+    "name": st.text(string.printable, max_size=20),
+    "properties": st.dictionaries(short, st.integers(0, 9) | st.text(string.printable, max_size=9), max_size=4),
+    "traits": st.dictionaries(short, st.booleans() | short, max_size=4),
+    "timestamp": moments,
+}
+wrong: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(right, values),
+    "properties": objects | st.fixed_dictionaries({"deep": deep}) | values,
+    "traits": objects,
+    "context": objects | values,
+    "timestamp": times,
+    "originalTimestamp": times,
+    "sentAt": times,
+    "writeKey": texts,
+}
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Any:
+    """Right, or wrong in a place or two, or nothing of the kind."""
+    if draw(st.integers(0, 19)) == 0:
+        return draw(values)
+    event = {name: draw(strategy) for name, strategy in right.items()}
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        name = draw(st.sampled_from(list(wrong)))
+        if draw(st.integers(0, 3)) == 0:
+            event.pop(name, None)
+        else:
+            event[name] = draw(wrong[name])
+    return event
+
+
+def as_json(value: Any) -> bytes:
+    """With what JSON does not have, NaN among it, as Python writes it; half a pair as an escape."""
+    return json.dumps(value).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request; `count` events are in it, None where only profiles can tell."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Sent:
+    kind = draw(st.sampled_from([*TYPES, "batch", "batch", "batch", "import"]))
+    if kind in TYPES:
+        body = as_json(draw(events()))
+    else:
+        more = draw(st.fixed_dictionaries({}, optional={"sentAt": moments, "context": objects}))
+        batch = draw(values) if draw(st.integers(0, 29)) == 0 else draw(st.lists(events(), max_size=8))
+        body = as_json({"batch": batch} | more)
+    match draw(st.integers(0, 19)):
+        case 0:
+            body = draw(st.binary(max_size=200))
+        case 1:
+            body = body[: draw(st.integers(0, len(body)))]
+        case 2 if body:
+            place = draw(st.integers(0, len(body) - 1))
+            body = body[:place] + draw(st.binary(min_size=1, max_size=3)) + body[place + 1 :]
+        case _:
+            pass
+    headers = draw(
+        st.fixed_dictionaries(
+            {}, optional={"Content-Type": st.sampled_from(["application/json", "text/plain", "x", "text/plain;charset=utf-16"])}
+        )
+    )
+    if draw(st.integers(0, 9)) == 0:
+        headers["Content-Encoding"] = draw(st.sampled_from(["gzip", "br", "identity", "x-gzip"]))
+        if headers["Content-Encoding"].endswith("gzip") and draw(st.booleans()):
+            body = gzip.compress(body)
+    return Sent(f"/v1/{kind}", body, headers)
+
+
+def stored(running: Part, tenant: str) -> Counter[str]:
+    """What the database says of a tenant's events."""
+
+    async def ask() -> Counter[str]:
+        connection = await asyncpg.connect(running.database.dsn("rapport_owner"))
+        try:
+            row = await connection.fetchrow(_COUNTS, tenant) or (0, 0, 0)
+            accepted = await connection.fetchval(_ACCEPTED, tenant)
+        finally:
+            await connection.close()
+        return +Counter(accepted=accepted, rejected=row[0], duplicate=row[1], quarantined=row[2])
+
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(lambda: asyncio.run(ask())).result()
+
+
+def test_no_body_is_a_fault_of_ours_and_no_event_is_lost(running: Part, fuzz: Run) -> None:
+    keys: Keys = running.new_tenant()
+    told: Counter[str] = Counter()
+    statuses: Counter[int] = Counter()
+    faults: list[str] = []
+    with httpx.Client(base_url=running.url, auth=(keys.write, ""), trust_env=False, timeout=60) as client:
+
+        def ask(sent: Sent) -> None:
+            answer = client.post(sent.path, content=sent.body, headers=sent.headers)
+            statuses[answer.status_code] += 1
+            body = answer.json()
+            if answer.status_code == 200:
+                told.update(receipt["status"] for receipt in body["receipts"])
+                is_batch = sent.path in ("/v1/batch", "/v1/import")
+                if is_batch and not sent.headers.get("Content-Encoding", "").endswith("gzip"):
+                    assert len(body["receipts"]) == _count(sent.body), sent
+            elif answer.status_code == 400 and "Content-Encoding says" not in body["detail"]:
+                told["rejected"] += 1  # the body as a whole, or its only event
+            elif answer.status_code not in (400, 413, 415):
+                faults.append(f"{answer.status_code} {answer.text} for {sent}")
+
+        asked = fuzz(requests(), 0.5, ask)
+        print(f"{asked} bodies: {dict(sorted(statuses.items()))}, events {dict(told)}")
+    assert faults == []
+    assert told["accepted"] > asked / 20
+    assert told["rejected"] > asked / 20
+    assert stored(running, keys.tenant) == told
+
+
+def _count(body: bytes) -> int:
+    try:
+        return len(json.loads(body)["batch"])
+    except (ValueError, RecursionError):
+        return -1
