@@ -35,6 +35,7 @@ class OpenShop:
     quarantine_id: str
     import_job_id: str
     match_run_id: str
+    erasure_id: str
 
 
 def open_shop(running: Running) -> OpenShop:
@@ -55,7 +56,20 @@ def open_shop(running: Running) -> OpenShop:
         assert imported.status_code == 202, imported.text
         run = client.post("/v1/match-runs", json={})
         assert run.status_code == 202, run.text
-    return OpenShop(tenant, key, profile_id, case_id, quarantine_id, imported.json()["importJobId"], run.json()["matchRunId"])
+        erasure_id = _erase_somebody(client)
+    made = (imported.json()["importJobId"], run.json()["matchRunId"], erasure_id)
+    return OpenShop(tenant, key, profile_id, case_id, quarantine_id, *made)
+
+
+def _erase_somebody(client: httpx.Client) -> str:
+    """A customer who came and asked to be forgotten; it is done when this returns."""
+    put(client, "/v1/identify", {"userId": "passing-by", "traits": {"plan": "none"}})
+    wait_until_fresh(client)
+    answer = client.post("/v1/profiles/user_id:passing-by:erase", json={"reason": "asked for"})
+    assert answer.status_code == 202, answer.text
+    erasure_id = answer.json()["erasureId"]
+    until("an erasure", lambda: client.get(f"/v1/erasures/{erasure_id}").json()["state"] == "COMPLETED")
+    return erasure_id
 
 
 def _hold(client: httpx.Client) -> str:

@@ -28,8 +28,8 @@ from tests.e2e.tenants import SCOPES, new_key, new_tenant
 REST_S = 3.0
 METHODS = ("get", "post", "put", "patch", "delete")
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# These say how things are now, for anybody.
-ALIVE = {"/v1/freshness", "/health/live", "/health/ready"}
+# These say how things are now, for anybody; and an export of a person is itself written down.
+ALIVE = {"/v1/freshness", "/health/live", "/health/ready", "/v1/audit"}
 CALLS = {"identify", "track", "page", "screen", "group", "alias", "batch", "import"}
 # Some operations take several customers, and say of each that nobody is known, or need something else first.
 NOBODY = ('"profileId":null', '"recordedCount":0')
@@ -88,6 +88,7 @@ def bodies(ref: str) -> Mapping[str, Any]:
         "POST /v1/profiles/{ref}:link": {"other": ref, "reason": "because I can"},
         "POST /v1/profiles/{ref}:unmerge": {"part": ref, "reason": "because I can"},
         "PUT /v1/identity-rules": {"joining": ["email"]},
+        "POST /v1/profiles/{ref}:erase": {"reason": "because I can"},
         "POST /v1/profiles/{ref}/score": {},
         "POST /v1/scores:batch": refs,
         "POST /v1/recommendations:batch": refs,
@@ -121,6 +122,7 @@ def calls(document: Mapping[str, Any], shop: OpenShop, ref: str) -> Iterator[Cal
         "key": SEGMENT, "surveyId": SURVEY, "experimentId": EXPERIMENT, "caseId": shop.case_id, "itemId": ITEM,
         "importJobId": shop.import_job_id, "matchRunId": shop.match_run_id, "matchSuggestionId": shop.match_run_id,
         "model": "churn", "quarantineId": shop.quarantine_id, "messageId": HELD_MESSAGE, "version": "1",
+        "erasureId": shop.erasure_id,
     }  # fmt: skip
     found: list[Call] = []
     for route, operations in document["paths"].items():

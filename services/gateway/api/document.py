@@ -89,7 +89,8 @@ def _finish(operation: dict[str, Any], route: GuardedRoute) -> None:
     if need.scope:
         operation["description"] = f"{operation.get('description', '')}\n\nScope: `{need.scope.value}`.".strip()
         responses[min(responses)]["headers"] = _HEADERS  # 200, or 202
-    for status in _refusals(operation, need.scope, creates=need.creates):
+    is_change = bool({"POST", "PUT", "PATCH", "DELETE"} & set(route.methods or ()))
+    for status in _refusals(operation, need.scope, is_change=is_change):
         responses[status] = {
             "description": _MEANINGS[status],
             "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
@@ -98,10 +99,10 @@ def _finish(operation: dict[str, Any], route: GuardedRoute) -> None:
         operation.setdefault("parameters", []).append(_IDEMPOTENCY)
 
 
-def _refusals(operation: dict[str, Any], scope: Scope | None, *, creates: bool) -> list[str]:
+def _refusals(operation: dict[str, Any], scope: Scope | None, *, is_change: bool) -> list[str]:
     statuses = ["503"]
     if scope:
         statuses += ["400", "401", "403", "404", "429"]
     if "requestBody" in operation:
-        statuses += ["409", "413", "415"]
-    return sorted({*statuses, *(["409"] if creates else [])})
+        statuses += ["413", "415"]
+    return sorted([*statuses, "409"] if is_change else statuses)

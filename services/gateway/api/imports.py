@@ -132,7 +132,7 @@ async def create_import_job(
         Literal["jsonl", "csv", "parquet"] | None, Query(alias="format", description="The Content-Type says it too.")
     ] = None,
     source: Annotated[str, Query(pattern=WORD, description="Where the rows come from.")] = "import",
-    mapping: Annotated[str, Query(max_length=16_384, description="JSON, for CSV and Parquet.")] = "",
+    mapping: Annotated[str, Query(max_length=4_096, description="JSON, for CSV and Parquet.")] = "",
 ) -> ImportJob:
     """Import a file"""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -169,7 +169,12 @@ async def cancel_import_job(services: Services, import_job_id: ImportJobId) -> I
     return _job((await services.imports.CancelImportJob(request)).job)
 
 
-@routes.get("/v1/import-jobs/{importJobId}/rejections", response_model=Page[ImportRejection], dependencies=[PrivateKey])
+@routes.get(
+    "/v1/import-jobs/{importJobId}/rejections",
+    response_model=Page[ImportRejection],
+    responses={200: {"content": {kind: {"schema": {"type": "string"}} for kind in ("application/x-ndjson", "text/csv")}}},
+    dependencies=[PrivateKey],
+)
 @needs(Scope.INGEST)
 async def list_import_rejections(
     services: Services,

@@ -19,6 +19,12 @@ from services.gateway.wire import NO_NUL, Answer
 
 REFUSED: Final = Counter("rapport_gateway_refused_requests_total", "Requests that were answered with 429.", ["reason"])
 
+for _reason in (
+    Reason.RATE_LIMITED,
+    Reason.QUEUE_FULL,
+):  # of a series that is born with its first refusal, that one is not seen
+    REFUSED.labels(_reason.name)
+
 # What may be refused with a problem; anything else is a bug.
 REFUSALS: Final = (Error, HTTPException, RequestValidationError)
 

@@ -41,6 +41,13 @@ _CONFIRM: Final = """
 UPDATE profiles.erasures SET confirmed = ARRAY(SELECT DISTINCT unnest(confirmed || $3::text) ORDER BY 1)
 WHERE tenant_id = $1 AND erasure_id = $2
 """
+# What a replay of the log would count from now on. The clock itself stays: a tenant's present does not go back.
+_UNCOUNT: Final = """
+UPDATE profiles.clocks SET event_count = event_count - coalesce(
+    (SELECT sum(event_count) FROM profiles.nodes WHERE tenant_id = $1 AND node_id = ANY($2)), 0
+)
+WHERE tenant_id = $1
+"""
 _DESTROY: Final = "DELETE FROM profiles.person_keys WHERE tenant_id = $1 AND node_id = ANY($2)"
 _CAME_BACK: Final = """
 SELECT EXISTS (SELECT FROM log.events WHERE tenant_id = $1 AND key = ANY($2) AND received_at > $3)
@@ -132,6 +139,7 @@ class ErasureStore:
             counts = {"profiles.person_keys": _count(await connection.execute(_DESTROY, tenant_id, ids))}
             counts["log.events"] = await connection.fetchval("SELECT log.erase($1, $2, now())", tenant_id, ids, timeout=600)
             await connection.execute(_HOLD_PROJECTOR)
+            await connection.execute(_UNCOUNT, tenant_id, ids)
             counts |= await subjects.erase(connection, TABLES, tenant_id, ids)
             await _add(connection, erasure, counts)
             await append_entries(connection, tenant_id, [told])
@@ -164,6 +172,7 @@ class ErasureStore:
                 done = await connection.execute(delete, tenant_id, ids, erasure.destroyed)
                 counts[TIMELINE.name] = _count(done)
             else:
+                await connection.execute(_UNCOUNT, tenant_id, ids)
                 counts |= await subjects.erase(connection, TABLES, tenant_id, ids)
                 counts["profiles.person_keys"] = _count(await connection.execute(_DESTROY, tenant_id, ids))
             await _add(connection, erasure, counts)

@@ -13,19 +13,34 @@ from rapport.evaluation.v1 import evaluation_pb2
 from rapport.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServicer_to_server
 from rapport.feedback.v1 import feedback_pb2
 from rapport.feedback.v1.feedback_pb2_grpc import add_FeedbackServicer_to_server
-from rapport.profiles.v1 import catalogue_pb2, identities_pb2, imports_pb2, plans_pb2, profiles_pb2, receipts_pb2
+from rapport.profiles.v1 import (
+    catalogue_pb2,
+    identities_pb2,
+    imports_pb2,
+    matching_pb2,
+    plans_pb2,
+    privacy_pb2,
+    profiles_pb2,
+    receipts_pb2,
+    retention_pb2,
+)
 from rapport.profiles.v1.catalogue_pb2_grpc import add_CatalogueServicer_to_server
 from rapport.profiles.v1.identities_pb2_grpc import add_IdentitiesServicer_to_server
 from rapport.profiles.v1.imports_pb2_grpc import add_ImportJobsServicer_to_server
+from rapport.profiles.v1.matching_pb2_grpc import add_MatchingServicer_to_server
 from rapport.profiles.v1.plans_pb2_grpc import add_PlansServicer_to_server
+from rapport.profiles.v1.privacy_pb2_grpc import add_PrivacyServicer_to_server
 from rapport.profiles.v1.profiles_pb2_grpc import add_ProfilesServicer_to_server
 from rapport.profiles.v1.receipts_pb2_grpc import add_ReceiptBookServicer_to_server
+from rapport.profiles.v1.retention_pb2_grpc import add_RetentionServicer_to_server
 from rapport.recommendation.v1 import recommendation_pb2
 from rapport.recommendation.v1.recommendation_pb2_grpc import add_RecommendationServicer_to_server
 from rapport.scoring.v1 import scoring_pb2
 from rapport.scoring.v1.scoring_pb2_grpc import add_ScoringServicer_to_server
 from rapport.segmentation.v1 import segmentation_pb2
 from rapport.segmentation.v1.segmentation_pb2_grpc import add_SegmentationServicer_to_server
+from rapport.subjects.v1 import subjects_pb2
+from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 
 from chassis import rpc
 from chassis.process import Host
@@ -39,6 +54,7 @@ from tests.integration.gateway.identities_stand_in import Identities
 from tests.integration.gateway.imports_stand_in import ImportJobs
 from tests.integration.gateway.more_stand_ins import Evaluation, Feedback, Recommendation, Segmentation
 from tests.integration.gateway.plans_stand_in import Plans, ReceiptBook
+from tests.integration.gateway.rights_stand_in import Matching, Privacy, Retention, Subjects
 from tests.integration.gateway.stand_ins import Profiles, Scoring
 
 
@@ -77,6 +93,11 @@ class Backstage:
                 server.add(add_ImportJobsServicer_to_server, self.imports, imports_pb2.DESCRIPTOR)
                 server.add(add_PlansServicer_to_server, self.plans, plans_pb2.DESCRIPTOR)
                 server.add(add_ReceiptBookServicer_to_server, ReceiptBook(), receipts_pb2.DESCRIPTOR)
+                server.add(add_MatchingServicer_to_server, Matching(), matching_pb2.DESCRIPTOR)
+                server.add(add_RetentionServicer_to_server, Retention(), retention_pb2.DESCRIPTOR)
+                server.add(add_PrivacyServicer_to_server, Privacy(), privacy_pb2.DESCRIPTOR)
+            else:
+                server.add(add_SubjectsServicer_to_server, Subjects(), subjects_pb2.DESCRIPTOR)
             self.targets[name] = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
 
     async def stop(self, name: str) -> None:

@@ -19,7 +19,7 @@ CLOSED_LABELS = frozenset(
     {
         "service", "version", "method", "code", "target", "route", "status", "consumer", "name", "reason", "kind", "verdict",
         "subject", "type", "strategy", "stage", "model", "action", "result", "source", "purpose", "outcome", "family", "scope",
-        "age",
+        "age", "mode", "decision",
     }
 )  # fmt: skip
 # What would make a series for each customer, tenant or request, or hold something personal.
