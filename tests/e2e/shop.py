@@ -56,6 +56,9 @@ def open_shop(running: Running) -> OpenShop:
         assert imported.status_code == 202, imported.text
         run = client.post("/v1/match-runs", json={})
         assert run.status_code == 202, run.text
+        trait = {"key": SEGMENT, "owner": "shop", "purpose": "service", "definition": {"aggregation": "count"}}
+        answer = client.post("/v1/traits", json=trait)
+        assert answer.is_success, answer.text
         erasure_id = _erase_somebody(client)
     made = (imported.json()["importJobId"], run.json()["matchRunId"], erasure_id)
     return OpenShop(tenant, key, profile_id, case_id, quarantine_id, *made)
@@ -63,7 +66,8 @@ def open_shop(running: Running) -> OpenShop:
 
 def _erase_somebody(client: httpx.Client) -> str:
     """A customer who came and asked to be forgotten; it is done when this returns."""
-    put(client, "/v1/identify", {"userId": "passing-by", "traits": {"plan": "none"}})
+    call = {"userId": "passing-by", "traits": {"plan": "none"}, "timestamp": "2025-01-01T00:00:00Z"}  # the shop's clock stays
+    put(client, "/v1/identify", call)
     wait_until_fresh(client)
     answer = client.post("/v1/profiles/user_id:passing-by:erase", json={"reason": "asked for"})
     assert answer.status_code == 202, answer.text
