@@ -172,12 +172,17 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.owner:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    code = 0
     try:
         asyncio.run(work(Settings(), asked.owner or uuid.uuid4().hex, asked.tenant, asked.accept_from))
     except Exception as error:
         # No traceback and no message: either may hold what people are called.
         telemetry.logger().error("the match runs failed", kind=type(error).__name__)
-        sys.exit(1)
+        code = 1
+    # Past the interpreter's own end: a thread is still reading, and DuckDB's bindings complain of what they find alive.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ from tests.e2e.shop import ACCOUNT, HELD_MESSAGE, ITEM, OpenShop
 EXAMPLES = 14  # of each kind, for each operation
 # After it nothing else could be asked of the document's example; test_privacy.py calls it.
 LAST_CALLS = {"POST /v1/profiles/{ref}:erase"}
-# What they need is there once and another call has used it, or nobody has made it: tests of their own see them succeed.
+# What they need is there once and another call has used it, or is a file, or nobody has made it: tests of their own see
+# them succeed.
 ONCE = {
+    "POST /v1/import-jobs",
     "GET /v1/quarantine/{quarantineId}",
     "POST /v1/quarantine/{quarantineId}:discard",
     "POST /v1/quarantine/{quarantineId}:edit",
