@@ -85,6 +85,9 @@ class Privacy(PrivacyServicer):
     async def ListOpenErasures(self, request: Any, context: object) -> privacy_pb2.ListOpenErasuresResponse:
         return privacy_pb2.ListOpenErasuresResponse()
 
+    async def ConfirmErasure(self, request: Any, context: object) -> privacy_pb2.ConfirmErasureResponse:
+        return privacy_pb2.ConfirmErasureResponse()
+
 
 class Subjects(SubjectsServicer):
     """Rows of a person in one of the other services."""
