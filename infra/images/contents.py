@@ -18,6 +18,8 @@ MIGRATIONS = ("chassis/migrate.py", "chassis/migrations", "services/*/migrations
 COMMON = ("chassis", "protos/gen/rapport")
 # Needs Kafka's client, which only the images of those who follow the log have.
 KAFKA = ("chassis/log/kafka", "chassis/log/replay_dead.py")
+# Jobs that run where Spark and Splink are installed, which no image of ours has.
+ELSEWHERE = ("ml/features/spark.py", "ml/matching", "services/profiles/match.py")
 FOLLOWERS = ("profiles", "segmentation", "recommendation", "feedback", "evaluation")
 
 
@@ -28,11 +30,12 @@ class Contents:
     start: str
     own: tuple[str, ...]
     shared: tuple[str, ...] = COMMON
-    left_out: tuple[str, ...] = (*MIGRATIONS, *KAFKA)
+    left_out: tuple[str, ...] = (*MIGRATIONS, *KAFKA, *ELSEWHERE)
 
 
 def _service(name: str, *needed: str) -> Contents:
-    own, left_out = ("services/__init__.py", f"services/{name}"), MIGRATIONS if name in FOLLOWERS else (*MIGRATIONS, *KAFKA)
+    own = ("services/__init__.py", f"services/{name}")
+    left_out = (*MIGRATIONS, *ELSEWHERE, *(() if name in FOLLOWERS else KAFKA))
     return Contents(f"python -m services.{name}.main", own, (*COMMON, *needed), left_out)
 
 
