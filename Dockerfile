@@ -10,7 +10,7 @@ COPY locks/${SERVICE}.txt /locks/group.txt
 RUN --mount=type=cache,target=/root/.cache/uv \
     export UV_LINK_MODE=copy && /uv/bin/uv venv --quiet --python "$(command -v python)" /opt/venv && \
     /uv/bin/uv pip install --quiet --python /opt/venv --require-hashes --compile-bytecode -r /locks/group.txt && \
-    cd /opt/venv/lib/python3*/site-packages && rm -rf pyarrow/include pyarrow/*flight* pyarrow/*substrait* \
+    cd /opt/venv/lib/python3*/site-packages && rm -rf pyarrow/include pyarrow/*flight* ibis/backends/impala ibis/backends/bigquery ibis/backends/clickhouse \
         ibis/tests ibis/backends/tests phonenumbers/geodata phonenumbers/carrierdata && \
     find . -depth -type d \( -path './pandas/*tests' -o -path './pyarrow/*tests' -o -path './scipy/*tests' \
         -o -path './sklearn/*tests' \) -exec rm -r {} +
