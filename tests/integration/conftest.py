@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,20 @@ def _present() -> tuple[str, ...]:
     return tuple(service for service in SERVICES if (Path("services") / service / "migrations").is_dir())
 
 
-@pytest.fixture(scope="session")
-def platform_database() -> Iterator[Temporary]:
+@contextmanager
+def migrated() -> Iterator[Temporary]:
     """A temporary PostgreSQL with roles, schemas and all migrations."""
     with temporary() as server:
         # Its own thread: a loop may be running in this one.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(migrate, server.dsn("rapport_owner"), _present()).result()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def platform_database() -> Iterator[Temporary]:
+    """One for all of these tests."""
+    with migrated() as server:
         yield server
 
 

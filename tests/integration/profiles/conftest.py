@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,9 +99,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("profiles")
 
 
-@pytest_asyncio.fixture(scope="session")
-async def service(platform_database: Temporary, folder: Path) -> AsyncIterator[Profiles]:
-    url = platform_database.dsn("rapport_profiles")
+@asynccontextmanager
+async def serving(database_of: Temporary, folder: Path) -> AsyncIterator[Profiles]:
+    """The service on a database, its files in a folder."""
+    url = database_of.dsn("rapport_profiles")
     settings = Settings(database_url=url, master_key_file=str(folder / "master.key"), archive_folder=str(folder / "archive"))
     stack = AsyncExitStack()
     database = await stack.enter_async_context(opened(settings))
@@ -119,6 +120,12 @@ async def service(platform_database: Temporary, folder: Path) -> AsyncIterator[P
         await following
     await server.stop(0)
     await stack.aclose()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def service(platform_database: Temporary, folder: Path) -> AsyncIterator[Profiles]:
+    async with serving(platform_database, folder) as running:
+        yield running
 
 
 @pytest_asyncio.fixture
