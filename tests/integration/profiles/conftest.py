@@ -72,7 +72,7 @@ class Profiles:
 
     async def settled(self) -> None:
         """Waits until the projections show all of the log."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while await self.reader.lag():
             assert time.monotonic() < until, "the projector does not keep up"
             await asyncio.sleep(0.01)
