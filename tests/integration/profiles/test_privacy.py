@@ -30,12 +30,13 @@ PATIENCE_S = 60.0
 
 @pytest_asyncio.fixture
 async def office(profiles: Profiles) -> AsyncIterator[PrivacyRpc]:
-    """The contract, and the task that carries erasures out."""
+    """The contract, and the tasks that carry erasures out."""
     erasures, servicer = privacy(profiles.database, profiles.parts)
-    following = asyncio.create_task(erasures.follow())
+    tasks = [asyncio.create_task(work()) for work in (erasures.watch, erasures.follow)]
     yield servicer
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _two_people(profiles: Profiles) -> None:

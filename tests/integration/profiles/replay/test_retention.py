@@ -19,7 +19,7 @@ from services.profiles.rpc.retention import RetentionRpc
 from services.profiles.store.exports import Place
 from services.profiles.store.retention import LogFile, RetentionStore
 from tests.integration.profiles.conftest import RECEIVED, Profiles
-from tests.integration.profiles.test_rebuild import differing, fill, rebuilding
+from tests.integration.profiles.replay.test_rebuild import differing, fill, rebuilding
 
 COUNT = "SELECT count(*) FROM log.events WHERE tenant_id = $1"
 

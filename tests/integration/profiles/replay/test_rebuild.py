@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from rapport.profiles.v1 import profiles_pb2 as pb
 
 from chassis import context
@@ -22,8 +21,7 @@ from infra.postgres import Temporary
 from services.profiles.rebuild import Failed, Rebuild
 from services.profiles.store.rebuild import NEXT, PROJECTIONS, Compared, RebuildStore, Stretch
 from services.profiles.store.retention import RetentionStore
-from tests.integration.conftest import migrated
-from tests.integration.profiles.conftest import RECEIVED, Profiles, serving
+from tests.integration.profiles.conftest import RECEIVED, Profiles
 
 # Tables of the schema that no event alone could bring back, or that say how things are going.
 OTHERS = {
@@ -32,19 +30,6 @@ OTHERS = {
     "repeats", "plans", "quarantine", "plan_violations", "import_jobs", "import_rejections", "identity_rules", "erasures",
     "computed_traits", "computed_trait_queries", "match_runs", "match_suggestions",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def platform_database() -> Iterator[Temporary]:
-    """One for these tests alone: a rebuild replays the log of all tenants, and other tests write into tables by hand."""
-    with migrated() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
-async def service(platform_database: Temporary, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Profiles]:
-    async with serving(platform_database, tmp_path_factory.mktemp("rebuild")) as running:
-        yield running
 
 
 @asynccontextmanager
