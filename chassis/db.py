@@ -31,6 +31,11 @@ _LOST = (
 )
 
 
+def affected(command_tag: str) -> int:
+    """How many rows a statement wrote, by what `execute` answers: "INSERT 0 3", "DELETE 2"."""
+    return int(command_tag.rsplit(" ", 1)[1])
+
+
 class Database:
     """A pool of connections. Everything in one `transaction()` is written, or nothing is."""
 

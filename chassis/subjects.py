@@ -13,7 +13,7 @@ from rapport.subjects.v1 import subjects_pb2 as pb
 from rapport.subjects.v1 import subjects_pb2_grpc
 
 from chassis.context import tenant
-from chassis.db import Connection, Database
+from chassis.db import Connection, Database, affected
 from chassis.errors import InvalidArgument
 
 MOST_IDS: Final = 10_000
@@ -77,7 +77,7 @@ async def erase(connection: Connection, tables: Sequence[Table], tenant_id: str,
     counts: dict[str, int] = {}
     for table in tables:
         done = await connection.execute(f"DELETE FROM {table.name} WHERE {table.where}", tenant_id, ids)
-        counts[table.name] = int(done.rsplit(" ", 1)[1])
+        counts[table.name] = affected(done)
     return counts
 
 

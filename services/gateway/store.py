@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from chassis.db import Connection, Database
+from chassis.db import Connection, Database, affected
 from chassis.errors import Conflict, NotFound
 from services.gateway.domain import Attempt, Key, Kind, Pace, Repeat, Scope, judge_repeat
 
@@ -159,7 +159,7 @@ class AnswerStore:
         """Removes what is older than `keep`; returns how many."""
         async with self._database.connection() as connection:
             done = await connection.execute("DELETE FROM gateway.idempotency WHERE started < $1", at - keep)
-        return int(done.rsplit(" ", 1)[1])
+        return affected(done)
 
 
 class ReplicaStore:

@@ -1,15 +1,14 @@
 """Starts exports and what else is done to the archive: each in a short-lived process of its own."""
 
 import asyncio
-import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
 from chassis import telemetry
+from services.profiles import child
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -58,11 +57,5 @@ class Archive:
         return answer
 
     def _start(self, module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        # Not the loop's own subprocesses: uvloop forks, and the child dies in gRPC's handlers. This is a vfork.
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", f"services.profiles.{module}", *arguments],
-            env={**os.environ, **self._environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return child.start(module, *arguments, environment=self._environment, **pipes)

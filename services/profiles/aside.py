@@ -17,6 +17,7 @@ import msgspec
 from rapport.profiles.v1 import catalogue_pb2
 
 from chassis import telemetry
+from services.profiles import child
 from services.profiles.domain import figures
 
 # More at a time would take the processor from those who send events.
@@ -63,13 +64,7 @@ class Aside:
         return answer
 
     def _start(self, task: str) -> subprocess.Popen[bytes]:
-        # As in archive.py: not the loop's own subprocesses, which fork.
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "services.profiles.aside", task],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        return child.start("aside", task, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def _compiled(given: bytes) -> bytes:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
@@ -75,18 +76,22 @@ class Erasures:
         if not await self._store.confirm(tenant.tenant_id, _id_of(erasure_id), service, counts):
             raise NotFound("there is no such erasure", field="erasure_id")
 
-    async def follow(self) -> None:
-        """Runs for ever: lets keys go, and brings what is open further."""
+    async def watch(self) -> None:
+        """Runs for ever: lets keys go. A task of its own, since what is deleted and rewritten meanwhile may take minutes."""
         barred: set[str] = set()
         while True:
-            try:
+            with suppress(Unavailable):
+                barred = await self._bar(await self._store.open(), barred)
+            await asyncio.sleep(LOOK_S)
+
+    async def follow(self) -> None:
+        """Runs for ever: brings what is open further."""
+        while True:
+            with suppress(Unavailable):
                 rows = await self._store.open()
                 OPEN.set(len(rows))
-                barred = await self._bar(rows, barred)
                 for row in rows:
                     await self._advance(row)
-            except Unavailable:
-                await asyncio.sleep(LOOK_S)
             await asyncio.sleep(LOOK_S)
 
     async def _bar(self, rows: Sequence[ErasureRow], before: set[str]) -> set[str]:

@@ -11,7 +11,6 @@ renamed). The range that is being written is noted first, so that after a crash 
 
 import asyncio
 import hashlib
-import os
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -22,11 +21,11 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rapport.profiles.v1 import event_pb2
 
 from chassis.db import Database, connect
 from chassis.log import message_of
+from services.profiles.archived import write_table
 from services.profiles.domain.clock import DAY_US, microseconds
 from services.profiles.settings import Settings
 from services.profiles.store.exports import ArchiveFile, ExportStore, Place
@@ -117,15 +116,8 @@ def _write_identities(folder: Path, rows: Sequence[tuple[Any, Any, int | None]])
 
 
 def write(folder: Path, name: str, table: pa.Table) -> ArchiveFile:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".writing")
-    pq.write_table(table, aside, compression="zstd")
-    with aside.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    return ArchiveFile(name, digest, table.num_rows)
+    """A file of the archive, whole or not there."""
+    return ArchiveFile(name, write_table(folder / name, [table]), table.num_rows)
 
 
 def _sweep(folder: Path) -> None:

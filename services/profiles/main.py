@@ -201,6 +201,7 @@ async def assemble(settings: Settings, host: Host) -> None:
     host.server.add(add_PlansServicer_to_server, plans, plans_pb2.DESCRIPTOR)
     erasures, servicer = privacy(database, assembled)
     host.server.add(add_PrivacyServicer_to_server, servicer, privacy_pb2.DESCRIPTOR)
+    host.background("keys", erasures.watch)
     host.background("erasures", erasures.follow)
     kept = RetentionRpc(assembled.tenants, RetentionStore(database))
     host.server.add(add_RetentionServicer_to_server, kept, retention_pb2.DESCRIPTOR)

@@ -2,9 +2,7 @@
 
 import asyncio
 import importlib.util
-import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +13,7 @@ from prometheus_client import Counter
 
 from chassis import context, telemetry
 from chassis.errors import Conflict, Exhausted, InvalidArgument, NotFound, Reason, Unavailable
+from services.profiles import child
 from services.profiles.domain.matching import ACCEPT_FLOOR, REASONS
 from services.profiles.identities import Identities
 from services.profiles.store.matching import MatchStore, RunRow, SuggestionRow
@@ -116,12 +115,8 @@ class MatchJobs:
 
     async def _work_off(self) -> None:
         owner = uuid.uuid4().hex
-        # As services.profiles.archive: a vfork. Where this process ends, the other reads the end of its stdin and does too.
-        process = subprocess.Popen(  # noqa: ASYNC220, S603
-            [sys.executable, "-m", "services.profiles.match", "--owner", owner],
-            env={**os.environ, **self._environment},
-            stdin=subprocess.PIPE,
-        )
+        # Where this process ends, the other reads the end of its stdin and does too.
+        process = child.start("match", "--owner", owner, environment=self._environment, stdin=subprocess.PIPE)
         code: int | None = None
         try:
             code = await asyncio.to_thread(process.wait)

@@ -25,6 +25,7 @@ from services.gateway.store import AnswerStore
 Handler = Callable[[Request], Awaitable[Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
+CHANGES: Final = frozenset({Scope.MANAGE, Scope.MODELS})
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 _NAMES_HERE: Final = {"page_token": "next", "page_size": "limit", "profile_id": "ref", "profile_ids": "refs"}
 
@@ -33,19 +34,26 @@ _NAMES_HERE: Final = {"page_token": "next", "page_size": "limit", "profile_id": 
 class Need:
     """What a route needs. `scope` None: no key. `creates`: an Idempotency-Key is honoured.
 
-    `streams`: the endpoint reads its body for itself, however long it is.
+    `streams`: the endpoint reads its body for itself, however long it is. `discloses`: it shows everything of a person.
     """
 
     scope: Scope | None
     creates: bool = False
     streams: bool = False
+    discloses: bool = False
+
+    def is_written_down(self, method: str) -> bool:
+        """Whether the audit log has the request: it changes what others rely on, or discloses."""
+        return self.discloses or (self.scope in CHANGES and method != "GET")
 
 
-def needs(scope: Scope | None, *, creates: bool = False, streams: bool = False) -> Callable[[Endpoint], Endpoint]:
+def needs(
+    scope: Scope | None, *, creates: bool = False, streams: bool = False, discloses: bool = False
+) -> Callable[[Endpoint], Endpoint]:
     """Marks an endpoint."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.__dict__["need"] = Need(scope, creates, streams)
+        endpoint.__dict__["need"] = Need(scope, creates, streams, discloses)
         return endpoint
 
     return mark
@@ -118,8 +126,8 @@ def guarded(handler: Handler, need: Need) -> Callable[[Request], Coroutine[Any, 
             if has_body(request) and not need.streams:
                 request.state.body = await read_body(request)
             serve = partial(_once, handler) if need.creates and IDEMPOTENCY_HEADER in request.headers else handler
-            is_change = audited.is_change(request, need.scope)
-            response = await (audited.recorded(serve, request) if is_change else serve(request))
+            is_written_down = need.is_written_down(request.method)
+            response = await (audited.recorded(serve, request) if is_written_down else serve(request))
         except problems.REFUSALS as refusal:
             response = problems.respond(refusal)
         response.raw_headers.extend(headers)

@@ -14,10 +14,8 @@ from chassis import context
 from chassis.errors import InvalidArgument, Reason, Unavailable
 from services.gateway.api import problems
 from services.gateway.audit import AuditStore
-from services.gateway.domain import Scope
 from services.gateway.wire import Answer, Cursor, Limit, Page
 
-CHANGES: Final = frozenset({Scope.MANAGE, Scope.MODELS})
 # What names a thing and no person: keys of segments, versions, our own ids.
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PROFILE_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -42,11 +40,6 @@ class Check(Answer):
 
     intact: bool
     first_broken: int | None = Field(description="The first row that was changed, or before which one is missing.")
-
-
-def is_change(request: Request, scope: Scope | None) -> bool:
-    """Whether the request is to be written down: what manages or promotes, and what shows everything of a person."""
-    return scope in CHANGES if request.method != "GET" else request.url.path.endswith("/export")
 
 
 async def recorded(handler: Callable[[Request], Awaitable[Response]], request: Request) -> Response:

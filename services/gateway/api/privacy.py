@@ -57,7 +57,7 @@ class Dossier(Answer):
 
 
 @routes.get("/v1/profiles/{ref}/export", responses={200: {"model": Dossier}})
-@needs(Scope.PERSONAL)
+@needs(Scope.PERSONAL, discloses=True)
 async def export_profile(services: Services, ref: PathRef) -> Response:
     """All that is known of a customer, by service and table, personal parts in the clear."""
     tables: dict[str, Any] = {}

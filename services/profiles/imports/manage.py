@@ -1,9 +1,7 @@
 """Starts the processes of import jobs, one after another, and holds them back while others are being served."""
 
 import asyncio
-import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -14,6 +12,7 @@ from prometheus_client import Counter, Gauge
 
 from chassis import telemetry
 from chassis.errors import Reason, Unavailable
+from services.profiles import child
 from services.profiles.imports.spool import Spool
 from services.profiles.ingest import EVENTS
 from services.profiles.precedence import Precedence
@@ -156,13 +155,10 @@ class Jobs:
                 await asyncio.sleep(_LOOK_S)
 
     def _start(self, claim: Claim) -> subprocess.Popen[bytes]:
-        # As services.profiles.archive: a vfork. Where this process ends, the other reads the end of its stdin and does too.
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "services.profiles.imports.run", claim.tenant_id, str(claim.job_id), claim.owner],
-            env={**os.environ, **self._environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        # Where this process ends, the other reads the end of its stdin and does too.
+        about = (claim.tenant_id, str(claim.job_id), claim.owner)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return child.start("imports.run", *about, environment=self._environment, **pipes)
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

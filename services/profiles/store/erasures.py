@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from chassis import subjects
-from chassis.db import Connection, Database
+from chassis.db import Connection, Database, affected
 from services.profiles.store.log import Entry, append_entries
 
 _COLUMNS: Final = """
@@ -136,7 +136,7 @@ class ErasureStore:
         async with self._database.transaction() as connection:
             if not await connection.fetch(_LOCK.format("destroyed_at IS NULL"), tenant_id, erasure.erasure_id):
                 return False
-            counts = {"profiles.person_keys": _count(await connection.execute(_DESTROY, tenant_id, ids))}
+            counts = {"profiles.person_keys": affected(await connection.execute(_DESTROY, tenant_id, ids))}
             counts["log.events"] = await connection.fetchval("SELECT log.erase($1, $2, now())", tenant_id, ids, timeout=600)
             await connection.execute(_HOLD_PROJECTOR)
             await connection.execute(_UNCOUNT, tenant_id, ids)
@@ -150,7 +150,7 @@ class ErasureStore:
     async def confirm(self, tenant_id: str, erasure_id: UUID, service: str, counts: Mapping[str, int]) -> bool:
         """What a service has deleted comes on top; False where the tenant has no such erasure."""
         async with self._database.transaction() as connection:
-            if _count(await connection.execute(_CONFIRM, tenant_id, erasure_id, service)) == 0:
+            if affected(await connection.execute(_CONFIRM, tenant_id, erasure_id, service)) == 0:
                 return False
             await connection.execute(_ADD, tenant_id, erasure_id, list(counts), list(counts.values()))
         return True
@@ -170,11 +170,11 @@ class ErasureStore:
             if await connection.fetchval(_CAME_BACK, tenant_id, ids, erasure.destroyed, timeout=600):
                 delete = f"DELETE FROM {TIMELINE.name} WHERE {TIMELINE.where} AND received_at <= $3"
                 done = await connection.execute(delete, tenant_id, ids, erasure.destroyed)
-                counts[TIMELINE.name] = _count(done)
+                counts[TIMELINE.name] = affected(done)
             else:
                 await connection.execute(_UNCOUNT, tenant_id, ids)
                 counts |= await subjects.erase(connection, TABLES, tenant_id, ids)
-                counts["profiles.person_keys"] = _count(await connection.execute(_DESTROY, tenant_id, ids))
+                counts["profiles.person_keys"] = affected(await connection.execute(_DESTROY, tenant_id, ids))
             await _add(connection, erasure, counts)
             done = "UPDATE profiles.erasures SET completed_at = now() WHERE tenant_id = $1 AND erasure_id = $2"
             await connection.execute(done, tenant_id, erasure.erasure_id)
@@ -182,10 +182,6 @@ class ErasureStore:
 
 async def _add(connection: Connection, erasure: ErasureRow, counts: Mapping[str, int]) -> None:
     await connection.execute(_ADD, erasure.tenant_id, erasure.erasure_id, list(counts), list(counts.values()))
-
-
-def _count(command_tag: str) -> int:
-    return int(command_tag.rsplit(" ", 1)[1])
 
 
 def _row(row: Any) -> ErasureRow:

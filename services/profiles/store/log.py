@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from chassis.db import Connection, Database
+from chassis.db import Connection, Database, affected
 from services.profiles.store import plans, quarantine, receipts
 from services.profiles.store.quarantine import Hold, Waiting
 from services.profiles.store.receipts import Refusal
@@ -167,7 +167,7 @@ async def _append(connection: Connection, tenant_id: str, entries: Sequence[Entr
     event_ids = sorted([entry.event_id for entry in entries])
     done = await connection.execute(_ADD_RECEIPTS, tenant_id, event_ids, entries[0].received)
     firsts: dict[bytes, datetime] = {}
-    if _count(done) == len(entries):
+    if affected(done) == len(entries):
         fresh = set(event_ids)
     else:
         rows = await connection.fetch(_FIRSTS, tenant_id, event_ids)
@@ -186,11 +186,6 @@ async def _copy(connection: Connection, tenant_id: str, entries: Sequence[Entry]
         columns=("tenant_id", "key", "received_at", "payload"),
         records=[(tenant_id, entry.key, entry.received, entry.payload) for entry in entries],
     )
-
-
-def _count(command_tag: str) -> int:
-    """Rows that an INSERT wrote."""
-    return int(command_tag.rsplit(" ", 1)[1])
 
 
 async def _add_keys(connection: Connection, tenant_id: str, new_keys: Mapping[UUID, bytes]) -> dict[UUID, bytes]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from chassis.db import Connection, Database
+from chassis.db import Connection, Database, affected
 
 # What was discarded, and comes again, waits again. What is in the log is not held.
 _HOLD = """
@@ -156,12 +156,12 @@ class QuarantineStore:
     async def expire(self, before: datetime) -> int:
         """What waits since before then waits no longer; returns how many. Its receipts say so."""
         async with self._database.connection() as connection:
-            return int((await connection.execute(_EXPIRE, before)).rsplit(" ", 1)[1])
+            return affected(await connection.execute(_EXPIRE, before))
 
     async def forget(self, before: datetime) -> int:
         """What was decided before then; returns how many."""
         async with self._database.connection() as connection:
-            return int((await connection.execute(_FORGET, before)).rsplit(" ", 1)[1])
+            return affected(await connection.execute(_FORGET, before))
 
     async def waiting_count(self) -> int:
         """Of all tenants."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from chassis.db import Connection, Database
+from chassis.db import Connection, Database, affected
 
 _ADD_REFUSALS = """
 INSERT INTO profiles.rejections (tenant_id, rejection_id, received_at, type, reason, field, message, message_hash)
@@ -183,7 +183,7 @@ class ReceiptStore:
         while True:
             async with self._database.connection() as connection:
                 done = await connection.execute(_FORGET_REPEATS, before, _AT_ONCE)
-            total += (count := int(done.rsplit(" ", 1)[1]))
+            total += (count := affected(done))
             if count < _AT_ONCE:
                 return total
 
