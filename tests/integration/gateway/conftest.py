@@ -1,7 +1,8 @@
 """The gateway as in its process: real HTTP, a real database, real gRPC to stand-ins of the six services."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -150,6 +151,13 @@ async def running(settings: Settings) -> AsyncGenerator[Gateway]:
             yield Gateway(f"http://127.0.0.1:{port}", settings, app)
     finally:
         await host.close()
+
+
+async def counted(gateways: Sequence[Gateway], replicas: int) -> None:
+    """Until each has counted so many processes: those that other tests have killed are counted for a while."""
+    async with asyncio.timeout(60):
+        while any(each.app.state.keyring.replicas != replicas for each in gateways):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from services.gateway import main
 from services.gateway.administer import office
 from services.gateway.domain import key_id_of
 from services.gateway.main import Settings
-from tests.integration.gateway.conftest import Gateway, Keys, MakeTenant, running
+from tests.integration.gateway.conftest import Gateway, Keys, MakeTenant, counted, running
 from tests.integration.gateway.reading import problem_of
 
 
@@ -89,14 +88,11 @@ async def test_a_tenant_sees_nothing_of_another(http: httpx.AsyncClient, custome
     assert [row["profileId"] for row in computed] == [None, None]
 
 
-async def test_a_key_in_haste_is_told_when_to_come_back(
-    settings: Settings, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(main, "TELL_EVERY_S", 600.0)
-    async with running(settings.model_copy(update={"rate_limit_per_s": 3})) as gateway:
-        gateway.app.state.keyring.replicas = 1  # the session's own is another one
+async def test_a_key_in_haste_is_told_when_to_come_back(settings: Settings, keys: Keys, gateway: Gateway) -> None:
+    async with running(settings.model_copy(update={"rate_limit_per_s": 6})) as hasty:
+        await counted([gateway, hasty], 2)
         headers = {"Authorization": f"Bearer {keys.private}"}
-        async with httpx.AsyncClient(base_url=gateway.url, headers=headers, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=hasty.url, headers=headers, trust_env=False) as client:
             answers = [await client.get("/v1/profiles") for _ in range(6)]
     assert answers[0].headers["ratelimit-limit"] == "3"
     assert answers[0].headers["ratelimit-remaining"] == "2"

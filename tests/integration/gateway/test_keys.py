@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -13,7 +12,7 @@ from services.gateway.administer import office
 from services.gateway.domain import Kind, Pace, key_id_of
 from services.gateway.main import Settings
 from services.gateway.usecases import create_key, rotate_key
-from tests.integration.gateway.conftest import Gateway, Keys, running
+from tests.integration.gateway.conftest import Gateway, Keys, counted, running
 from tests.integration.gateway.reading import problem_of
 from tests.integration.gateway.test_administer import administer
 
@@ -74,13 +73,6 @@ async def test_a_key_is_rotated_and_listed_by_command(settings: Settings, gatewa
         assert wanted in output
     await administer(settings, "revoke-key", old_id)
     assert "there is no good key" in (await administer(settings, "rotate-key", old_id))[1]
-
-
-async def counted(gateways: Sequence[Gateway], replicas: int) -> None:
-    """Until each has counted so many processes: those that other tests have killed are counted for a while."""
-    async with asyncio.timeout(60):
-        while any(each.app.state.keyring.replicas != replicas for each in gateways):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
 
 
 async def test_a_key_has_a_pace_of_its_own(settings: Settings, gateway: Gateway, keys: Keys) -> None:
