@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -38,9 +39,9 @@ class Archive:
         """Brings the tenant's archive up to date. Ends the process where nobody waits for it any more."""
         return msgspec.json.decode(await self._run("export", tenant_id), type=Exported)
 
-    async def redact(self, tenant_id: str, node_ids: Sequence[UUID]) -> Mapping[str, int]:
-        """Takes people out of the tenant's archive; how many rows."""
-        answer = await self._run("redact", tenant_id, *map(str, node_ids))
+    async def redact(self, tenant_id: str, node_ids: Sequence[UUID], upto: datetime) -> Mapping[str, int]:
+        """Takes people's events that were received up to a time out of the tenant's archive; how many rows."""
+        answer = await self._run("redact", tenant_id, upto.isoformat(), *map(str, node_ids))
         return {"archive": msgspec.json.decode(answer, type=Redacted).row_count}
 
     async def _run(self, module: str, *arguments: str) -> bytes:

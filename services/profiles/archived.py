@@ -6,6 +6,7 @@ Payloads are as they were in the log: what is personal in them is sealed, and go
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -122,13 +123,16 @@ def write_table(path: Path, parts: Sequence[pa.Table] | Iterator[pa.Table]) -> b
     return digest_of(path)
 
 
-async def redact_log(store: RetentionStore, tenant_id: str, folder: Path, node_ids: Sequence[str]) -> tuple[int, int]:
-    """Takes people's events out; how many rows, of how many files."""
+async def redact_log(
+    store: RetentionStore, tenant_id: str, folder: Path, node_ids: Sequence[str], upto: datetime
+) -> tuple[int, int]:
+    """Takes people's events out that were received up to a time; how many rows, of how many files."""
     people = {UUID(node_id).bytes for node_id in node_ids}
     rows = files = 0
     for known in await store.files(tenant_id):
         table = pq.read_table(folder / known.path)
-        kept = table.filter(pa.array([key not in people for key in table["key"].to_pylist()], pa.bool_()))
+        rows_of = zip(table["key"].to_pylist(), table["received_at"].to_pylist(), strict=True)
+        kept = table.filter(pa.array([key not in people or received > upto for key, received in rows_of], pa.bool_()))
         if (gone := table.num_rows - kept.num_rows) == 0:
             continue
         new: LogFile | None = None

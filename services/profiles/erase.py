@@ -40,8 +40,8 @@ SETTLED: Final = timedelta(seconds=5)
 OPEN: Final = Gauge("rapport_profiles_open_erasures_count", "Erasures that were asked for and are not completed.")
 COMPLETED: Final = Counter("rapport_profiles_completed_erasures_total", "Erasures completed by this process.")
 
-# (tenant id, node ids) -> rows deleted, by folder.
-Redact = Callable[[str, Sequence[UUID]], Awaitable[Mapping[str, int]]]
+# (tenant id, node ids, received up to) -> rows deleted, by folder.
+Redact = Callable[[str, Sequence[UUID], datetime], Awaitable[Mapping[str, int]]]
 
 
 class Erasures:
@@ -110,7 +110,7 @@ class Erasures:
             if now - row.requested >= LET_GO and (tenant := await self._tenants.find(row.tenant_id)) is not None:
                 await self._store.destroy(row, _told(tenant, row))
         elif set(row.services) <= set(row.confirmed) and now - row.destroyed >= SETTLED:
-            await self._store.complete(row, await self._redact(row.tenant_id, row.node_ids))
+            await self._store.complete(row, await self._redact(row.tenant_id, row.node_ids, row.destroyed))
             COMPLETED.inc()
             telemetry.logger().info("an erasure is completed", tenant=row.tenant_id, erasure=str(row.erasure_id))
 

@@ -1,4 +1,7 @@
-"""Takes people out of the archive: `python -m services.profiles.redact <tenant> <node id>...`, answers one line of JSON.
+"""Takes people out of the archive, as far as they were received up to a time; answers one line of JSON.
+
+    python -m services.profiles.redact <tenant> <time> <node id>...
+
 
 A process of its own for Arrow's sake, as services.profiles.export. Files appear whole; a file that is left empty goes.
 """
@@ -6,6 +9,7 @@ A process of its own for Arrow's sake, as services.profiles.export. Files appear
 import asyncio
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +27,13 @@ from services.profiles.store.exports import ArchiveFile, ExportStore
 from services.profiles.store.retention import RetentionStore
 
 
-async def redact(store: ExportStore, tenant_id: str, archive: Path, node_ids: Sequence[str]) -> Redacted:
+async def redact(store: ExportStore, tenant_id: str, archive: Path, node_ids: Sequence[str], upto: datetime) -> Redacted:
     """Reads every file of the tenant. Then brings the archive up to date, so that identities go too."""
     folder, people = archive / tenant_id, pa.array(node_ids, pa.string())
     rows = files = 0
     for known in (await store.files(tenant_id)).values():
         table = pq.ParquetFile(folder / known.path).read()
-        kept = table.filter(_others(table, people))
+        kept = table.filter(_others(table, people, upto))
         if kept.num_rows == table.num_rows:
             continue
         rows, files = rows + table.num_rows - kept.num_rows, files + 1
@@ -38,10 +42,13 @@ async def redact(store: ExportStore, tenant_id: str, archive: Path, node_ids: Se
     return Redacted(rows, files)
 
 
-def _others(table: pa.Table, people: pa.Array) -> Any:
-    """The rows of all but these people."""
+def _others(table: pa.Table, people: pa.Array, upto: datetime) -> Any:
+    """All rows but those of these people; of who came back since, events that were received later stay."""
     compute: Any = pc  # its functions are made at run time
-    return compute.invert(compute.is_in(table["node_id"], value_set=people))
+    gone = compute.is_in(table["node_id"], value_set=people)
+    if "received_at" in table.column_names:
+        gone = compute.and_(gone, compute.less_equal(table["received_at"], pa.scalar(upto, table["received_at"].type)))
+    return compute.invert(gone)
 
 
 def _rewritten(folder: Path, path: str, kept: pa.Table) -> ArchiveFile | None:
@@ -51,14 +58,14 @@ def _rewritten(folder: Path, path: str, kept: pa.Table) -> ArchiveFile | None:
     return None
 
 
-async def _main(tenant_id: str, node_ids: Sequence[str]) -> Redacted:
+async def _main(tenant_id: str, upto: datetime, node_ids: Sequence[str]) -> Redacted:
     settings = Settings()
     database = await connect(settings.database_url, connections=2, service="profiles-redact")
     try:
         async with locked(database, tenant_id):
             archive = Path(settings.archive_folder)
-            done = await redact(ExportStore(database), tenant_id, archive, node_ids)
-            rows, files = await redact_log(RetentionStore(database), tenant_id, archive / tenant_id, node_ids)
+            done = await redact(ExportStore(database), tenant_id, archive, node_ids, upto)
+            rows, files = await redact_log(RetentionStore(database), tenant_id, archive / tenant_id, node_ids, upto)
             return Redacted(done.row_count + rows, done.file_count + files)
     finally:
         await database.close()
@@ -66,7 +73,9 @@ async def _main(tenant_id: str, node_ids: Sequence[str]) -> Redacted:
 
 def main() -> None:
     """Entry point."""
-    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(_main(sys.argv[1], sys.argv[2:]))) + b"\n")
+    sys.stdout.buffer.write(
+        msgspec.json.encode(asyncio.run(_main(sys.argv[1], datetime.fromisoformat(sys.argv[2]), sys.argv[3:]))) + b"\n"
+    )
 
 
 if __name__ == "__main__":

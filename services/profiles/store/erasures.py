@@ -1,5 +1,6 @@
 """Erasures: what was asked for, how far it is, and the deletions themselves."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +56,37 @@ SELECT EXISTS (SELECT FROM log.events WHERE tenant_id = $1 AND key = ANY($2) AND
 
 # It takes this lock before any other: whoever deletes under its hands without it dies of a deadlock.
 _HOLD_PROJECTOR: Final = "SELECT FROM profiles.log_cursor WHERE consumer = 'profiles' FOR UPDATE"
+# The same, and what it has read already it must read again, without the rows that went: to read an event twice changes nothing.
+_SEND_PROJECTOR_BACK: Final = "UPDATE profiles.log_cursor SET seq = seq - 1 WHERE consumer = 'profiles'"
+
+# What was on its way when the keys went, and is in the projections of who came back; `is_fact` as timeline.is_fact.
+_LATE: Final = """
+DELETE FROM profiles.timeline WHERE tenant_id = $1 AND node_id = ANY($2) AND received_at <= $3
+RETURNING node_id, event_id, starts_with(source, 'rapport.') AS is_fact
+"""
+_TAKE_FROM_NODES: Final = """
+UPDATE profiles.nodes AS node SET
+    event_count = event_count - late.count,
+    first_seen = coalesce(
+        (SELECT min(ts) FROM profiles.timeline AS row WHERE row.tenant_id = $1 AND row.node_id = node.node_id), node.first_seen
+    ),
+    last_seen = (SELECT max(ts) FROM profiles.timeline AS row WHERE row.tenant_id = $1 AND row.node_id = node.node_id)
+FROM unnest($2::uuid[], $3::bigint[]) AS late (node_id, count)
+WHERE node.tenant_id = $1 AND node.node_id = late.node_id
+"""
+_SUM_PROFILES: Final = """
+UPDATE profiles.profiles AS profile SET
+    first_seen = sums.first_seen, last_seen = coalesce(sums.last_seen, sums.first_seen), event_count = sums.event_count
+FROM (
+    SELECT profile_id, min(first_seen) AS first_seen, max(last_seen) AS last_seen, sum(event_count) AS event_count
+    FROM profiles.nodes WHERE tenant_id = $1 AND profile_id IN (
+        SELECT profile_id FROM profiles.nodes WHERE tenant_id = $1 AND node_id = ANY($2)
+    ) GROUP BY profile_id
+) AS sums
+WHERE profile.tenant_id = $1 AND profile.profile_id = sums.profile_id
+"""
+_TAKE_FROM_CLOCK: Final = "UPDATE profiles.clocks SET event_count = event_count - $2 WHERE tenant_id = $1"
+_TOLD_BY_EVENTS: Final = ("profiles.traits", "profiles.personal_traits", "profiles.identifiers")
 
 # What is held back; its content is told as events are.
 _HELD: Final = "event_id, node_id, received_at, ts, type, name, plan_version, rule, field, message, state, decided_at"
@@ -138,7 +170,7 @@ class ErasureStore:
                 return False
             counts = {"profiles.person_keys": affected(await connection.execute(_DESTROY, tenant_id, ids))}
             counts["log.events"] = await connection.fetchval("SELECT log.erase($1, $2, now())", tenant_id, ids, timeout=600)
-            await connection.execute(_HOLD_PROJECTOR)
+            await connection.execute(_SEND_PROJECTOR_BACK)
             await connection.execute(_UNCOUNT, tenant_id, ids)
             counts |= await subjects.erase(connection, TABLES, tenant_id, ids)
             await _add(connection, erasure, counts)
@@ -156,7 +188,7 @@ class ErasureStore:
         return True
 
     async def complete(self, erasure: ErasureRow, counts: Mapping[str, int]) -> None:
-        """Deletes what a reader still had in its hands when the rows went, and closes the erasure.
+        """Deletes what was still on its way when the rows went, and closes the erasure.
 
         Where the person has come back since, only what came before is deleted.
         """
@@ -168,9 +200,7 @@ class ErasureStore:
             counts = {**counts, "log.events": late}
             await connection.execute(_HOLD_PROJECTOR)
             if await connection.fetchval(_CAME_BACK, tenant_id, ids, erasure.destroyed, timeout=600):
-                delete = f"DELETE FROM {TIMELINE.name} WHERE {TIMELINE.where} AND received_at <= $3"
-                done = await connection.execute(delete, tenant_id, ids, erasure.destroyed)
-                counts[TIMELINE.name] = affected(done)
+                counts |= await _take_back(connection, tenant_id, ids, erasure.destroyed)
             else:
                 await connection.execute(_UNCOUNT, tenant_id, ids)
                 counts |= await subjects.erase(connection, TABLES, tenant_id, ids)
@@ -178,6 +208,21 @@ class ErasureStore:
             await _add(connection, erasure, counts)
             done = "UPDATE profiles.erasures SET completed_at = now() WHERE tenant_id = $1 AND erasure_id = $2"
             await connection.execute(done, tenant_id, erasure.erasure_id)
+
+
+async def _take_back(connection: Connection, tenant_id: str, ids: list[UUID], upto: datetime | None) -> dict[str, int]:
+    """Deletes late rows, and all that they alone have said; what came after them stays."""
+    late = await connection.fetch(_LATE, tenant_id, ids, upto)
+    counts = {TIMELINE.name: len(late)}
+    counted = Counter(row["node_id"] for row in late if not row["is_fact"])
+    if counted:
+        await connection.execute(_TAKE_FROM_NODES, tenant_id, list(counted), list(counted.values()))
+        await connection.execute(_SUM_PROFILES, tenant_id, list(counted))
+        await connection.execute(_TAKE_FROM_CLOCK, tenant_id, counted.total())
+    for table in _TOLD_BY_EVENTS if late else ():
+        delete = f"DELETE FROM {table} WHERE tenant_id = $1 AND node_id = ANY($2) AND event_id = ANY($3)"
+        counts[table] = affected(await connection.execute(delete, tenant_id, ids, [row["event_id"] for row in late]))
+    return counts
 
 
 async def _add(connection: Connection, erasure: ErasureRow, counts: Mapping[str, int]) -> None:

@@ -150,6 +150,33 @@ async def test_who_comes_back_is_new_and_can_be_read(profiles: Profiles, office:
     assert [json.loads(event)["personal"]["traits"] for event in page.events] == [{"name": "Ada"}]
 
 
+async def test_what_was_on_its_way_leaves_nothing_with_who_comes_back(profiles: Profiles, office: PrivacyRpc) -> None:
+    """An event taken before the keys went, and written after; then one of who comes back."""
+    await _two_people(profiles)
+    events = "SELECT event_count FROM profiles.clocks WHERE tenant_id = $1"
+    before = (await profiles.rows(events, context.tenant()))[0][0]
+    request = privacy_pb2.EraseProfileRequest(ref="user_id:gone", reason="asked for", services=["scoring"])
+    erasure = (await office.EraseProfile(request, None)).erasure
+    asked = datetime.now(UTC)
+    async with asyncio.timeout(PATIENCE_S):
+        while not erasure.HasField("keys_destroyed"):
+            await asyncio.sleep(0.1)
+            erasure = (await office.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=erasure.erasure_id), None)).erasure
+    late = {"type": "identify", "messageId": "late", "userId": "gone", "traits": {"tier": "old", "name": SECRET}}
+    await profiles.take(late, {"type": "track", "userId": "gone", "event": "x", "messageId": "late2"}, received=asked)
+    back = {"type": "identify", "messageId": "back", "userId": "gone", "traits": {"plan": "new"}}
+    await profiles.take(back, received=datetime.now(UTC))
+    assert (await profiles.profile("user_id:gone")).event_count == 3
+    await _erased(office, "user_id:gone", "scoring")
+
+    profile = await profiles.profile("user_id:gone")
+    assert (profile.event_count, json.loads(profile.traits)) == (1, {"plan": "new"})
+    assert len(await profiles.events("user_id:gone")) == 1
+    assert (await profiles.rows(events, context.tenant()))[0][0] == before - 2 + 1
+    page = await office.ExportProfile(privacy_pb2.ExportProfileRequest(ref="user_id:gone"), None)
+    assert len(page.events) == 1
+
+
 async def test_what_is_sent_while_it_goes_on_is_read_or_gone_but_never_sealed_for_nobody(
     profiles: Profiles, office: PrivacyRpc
 ) -> None:

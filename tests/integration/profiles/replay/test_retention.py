@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import duckdb
@@ -191,8 +191,10 @@ async def test_a_person_is_taken_out_of_the_archived_log_and_the_rest_can_still_
     async with limited(profiles, tenant_id, 7) as store:
         moved = (await _forget(profiles, days=400)).event_count
         folder = profiles.folder / "archive" / tenant_id
-        assert await redact_log(store, tenant_id, folder, [str(person)]) == (count, 1)
-        assert await redact_log(store, tenant_id, folder, [str(person)]) == (0, 0)
+        long_ago, now = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC)
+        assert await redact_log(store, tenant_id, folder, [str(person)], long_ago) == (0, 0)
+        assert await redact_log(store, tenant_id, folder, [str(person)], now) == (count, 1)
+        assert await redact_log(store, tenant_id, folder, [str(person)], now) == (0, 0)
         assert await store.archived_count(tenant_id) == len(_archived(profiles, tenant_id)) == moved - count
         async with rebuilding(platform_database, profiles) as rebuild:
             await rebuild.swap()
