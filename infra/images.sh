@@ -4,7 +4,7 @@
 set -eu
 tag=${TAG:-dev}
 export DOCKER_BUILDKIT=1
-all="gateway profiles segmentation scoring recommendation feedback evaluation migrate training journey mlflow postgres prometheus"
+all="gateway profiles segmentation scoring recommendation feedback evaluation migrate matching training journey mlflow postgres prometheus"
 revision=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 command -v docker >/dev/null || { echo "rapport: there is no docker in PATH." >&2; exit 2; }
 

@@ -18,8 +18,10 @@ MIGRATIONS = ("chassis/migrate.py", "chassis/migrations", "services/*/migrations
 COMMON = ("chassis", "protos/gen/rapport")
 # Needs Kafka's client, which only the images of those who follow the log have.
 KAFKA = ("chassis/log/kafka", "chassis/log/replay_dead.py")
-# Jobs that run where Spark and Splink are installed, which no image of ours has.
-ELSEWHERE = ("ml/features/spark.py", "ml/matching", "services/profiles/match.py")
+# Needs Splink, which only the image of that job has; and Spark, which none of ours has.
+MATCHING = ("ml/matching", "services/profiles/match.py")
+SPARK = ("ml/features/spark.py",)
+ELSEWHERE = (*MATCHING, *SPARK)
 FOLLOWERS = ("profiles", "segmentation", "recommendation", "feedback", "evaluation")
 
 
@@ -63,6 +65,12 @@ IMAGES = {
         own=("services/__init__.py", "services/*/__init__.py", "services/*/migrations"),
         shared=(*COMMON, *_infra("roles")),
         left_out=KAFKA,
+    ),
+    "matching": Contents(
+        start="python -m services.profiles.match",
+        own=MATCHING,
+        shared=(*COMMON, *_ml("features"), "services/__init__.py", "services/profiles"),
+        left_out=(*MIGRATIONS, *SPARK),
     ),
     "training": Contents(
         start="python -m cli.main train churn",

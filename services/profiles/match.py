@@ -172,9 +172,11 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.owner:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    code = 0
+    settings, code = Settings(), 0
     try:
-        asyncio.run(work(Settings(), asked.owner or uuid.uuid4().hex, asked.tenant, asked.accept_from))
+        telemetry.configure_logs("profiles", settings.log_level)
+        runs = asyncio.run(work(settings, asked.owner or uuid.uuid4().hex, asked.tenant, asked.accept_from))
+        telemetry.logger().info("match runs worked off", runs=runs)
     except Exception as error:
         # No traceback and no message: either may hold what people are called.
         telemetry.logger().error("the match runs failed", kind=type(error).__name__)

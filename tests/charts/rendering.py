@@ -38,6 +38,7 @@ SWITCHES: Final = {
         ("recompute.enabled=false",),
         ("rescore.enabled=false",),
         ("retention.enabled=false",),
+        ("matching.enabled=false",),
         ("training.tenants={shop,other}",),
         ("journey.enabled=true",),
         ("tracing.endpoint=http://collector:4317",),

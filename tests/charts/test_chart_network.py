@@ -31,6 +31,7 @@ CALLS: Final[frozenset[Edge]] = frozenset(
         ("recompute", "profiles", GRPC),
         ("recompute", "postgres", POSTGRES),
         ("retention", "postgres", POSTGRES),
+        ("matching", "postgres", POSTGRES),
         ("training", "gateway", HTTP),
         ("training", "mlflow", MLFLOW),
         *(("journey", called, port) for called, port in (("gateway", HTTP), ("profiles", GRPC))),
@@ -86,7 +87,7 @@ def dependencies() -> list[Manifest]:
 
 
 def test_what_may_be_called_is_the_table(rapport: list[Manifest]) -> None:
-    ours = {*NOUNS, "migrate", "test", "rescore", "recompute", "retention", "training", "journey"}
+    ours = {*NOUNS, "migrate", "test", "rescore", "recompute", "retention", "matching", "training", "journey"}
     allowed = set(rules(rapport, "egress"))
     assert {edge for edge in allowed if edge[1:] != DNS} == {edge for edge in CALLS if edge[0] in ours}
     assert {edge[0] for edge in allowed if edge[1:] == DNS} == ours

@@ -68,6 +68,9 @@ Who calls whom: the network policies and the services' targets are made of this 
 {{- if .Values.retention.enabled }}
 - {from: retention, to: postgres, port: 5432}
 {{- end }}
+{{- if .Values.matching.enabled }}
+- {from: matching, to: postgres, port: 5432}
+{{- end }}
 {{- if .Values.training.tenants }}
 - {from: training, to: gateway, port: 8080}
 - {from: training, to: mlflow, port: {{ .Values.outside.mlflow.port }}}
