@@ -42,6 +42,10 @@ _CONFIRM: Final = """
 UPDATE profiles.erasures SET confirmed = ARRAY(SELECT DISTINCT unnest(confirmed || $3::text) ORDER BY 1)
 WHERE tenant_id = $1 AND erasure_id = $2
 """
+# An old key may be had until this is committed: what was received until then, and clocks differ, may be sealed with it.
+_DESTROYED: Final = """
+UPDATE profiles.erasures SET destroyed_at = clock_timestamp() + interval '1 second' WHERE tenant_id = $1 AND erasure_id = $2
+"""
 # What a replay of the log would count from now on. The clock itself stays: a tenant's present does not go back.
 _UNCOUNT: Final = """
 UPDATE profiles.clocks SET event_count = event_count - coalesce(
@@ -175,8 +179,7 @@ class ErasureStore:
             counts |= await subjects.erase(connection, TABLES, tenant_id, ids)
             await _add(connection, erasure, counts)
             await append_entries(connection, tenant_id, [told])
-            done = "UPDATE profiles.erasures SET destroyed_at = now() WHERE tenant_id = $1 AND erasure_id = $2"
-            await connection.execute(done, tenant_id, erasure.erasure_id)
+            await connection.execute(_DESTROYED, tenant_id, erasure.erasure_id)
         return True
 
     async def confirm(self, tenant_id: str, erasure_id: UUID, service: str, counts: Mapping[str, int]) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -165,7 +165,7 @@ async def test_what_was_on_its_way_leaves_nothing_with_who_comes_back(profiles: 
     late = {"type": "identify", "messageId": "late", "userId": "gone", "traits": {"tier": "old", "name": SECRET}}
     await profiles.take(late, {"type": "track", "userId": "gone", "event": "x", "messageId": "late2"}, received=asked)
     back = {"type": "identify", "messageId": "back", "userId": "gone", "traits": {"plan": "new"}}
-    await profiles.take(back, received=datetime.now(UTC))
+    await profiles.take(back, received=datetime.now(UTC) + timedelta(seconds=2))
     assert (await profiles.profile("user_id:gone")).event_count == 3
     await _erased(office, "user_id:gone", "scoring")
 
