@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from chassis import context, telemetry
+from rapport.log.v1.log_pb2 import Traced
+
+from chassis import context, telemetry, tracing
 from chassis.db import Connection, Database
 from chassis.errors import Unavailable
 
@@ -31,10 +33,11 @@ class Outbox:
         self._wake = asyncio.Event()
 
     async def add(self, connection: Connection, tenant_id: str, facts: Sequence[bytes]) -> None:
-        """Writes facts in the caller's transaction."""
+        """Writes facts in the caller's transaction, each with its span: what follows a message's bytes is a part of it."""
         if facts:
+            span = Traced(traceparent=tracing.recorded()).SerializeToString()
             insert = f"INSERT INTO {self._schema}.outbox (tenant_id, fact) SELECT $1, unnest($2::bytea[])"
-            await connection.execute(insert, tenant_id, list(facts))
+            await connection.execute(insert, tenant_id, [fact + span for fact in facts])
             self._wake.set()
 
     async def send(self, database: Database, append: Append, *, batch: int = 500, idle_s: float = 0.5) -> None:

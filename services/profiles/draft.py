@@ -63,6 +63,7 @@ class Fact:
     properties: bytes
     personal: bytes
     source: str
+    traceparent: str = ""
 
 
 @dataclass(slots=True)
@@ -288,6 +289,7 @@ def draft_of_fact(fact: Fact, tenant: Tenant, *, now_us: int, received_us: int) 
         node_id=str(node_id) if node_id else "",
         properties=fact.properties,
         source=fact.source,
+        traceparent=fact.traceparent,
     )
     return Draft(fact.message_id, event, node_id, fact.personal, moment_of(received_us))
 

@@ -292,7 +292,7 @@ def _sealed(tenant: Tenant, drafts: Sequence[Draft], ciphers: dict[UUID, AESGCM]
     traceparent = tracing.recorded()
     for draft in drafts:
         event = draft.event
-        event.traceparent = traceparent
+        event.traceparent = event.traceparent or traceparent
         if draft.personal and draft.node_id is not None:
             event.sealed = seal(ciphers[draft.node_id], draft.personal, tenant.keys.of_event(event.event_id))
         entries.append(Entry(event.event_id, draft.node_id, draft.received, event.SerializeToString()))

@@ -39,7 +39,14 @@ def submission_of(message: pb.Submission) -> Submission:
 def fact_of(message: pb.Fact) -> Fact:
     ts_us = us_of(message.timestamp, "timestamp") if message.HasField("timestamp") else None
     return Fact(
-        message.message_id, message.profile_id, message.name, ts_us, message.properties, message.personal, message.source
+        message.message_id,
+        message.profile_id,
+        message.name,
+        ts_us,
+        message.properties,
+        message.personal,
+        message.source,
+        message.traceparent,
     )
 
 

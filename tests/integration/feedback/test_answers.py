@@ -9,6 +9,7 @@ from rapport.feedback.v1 import feedback_pb2 as pb
 
 from chassis import context
 from chassis.errors import Conflict, InvalidArgument, NotFound, Reason
+from tests.integration.collector import Collector
 from tests.integration.feedback.conftest import Platform
 from tests.integration.feedback.people import NOW
 
@@ -109,6 +110,16 @@ async def test_a_comment_dies_with_its_key(platform: Platform) -> None:
     await platform.answer(ann, 2, SECRET)
     platform.people.erase(platform.tenant, ann)
     assert [(each.rating, each.comment) for each in await platform.listed()] == [(2, "")]
+
+
+async def test_what_waits_for_the_log_keeps_the_span_of_its_call(collector: Collector, platform: Platform) -> None:
+    await platform.survey()
+    await platform.answer(platform.people.add(platform.tenant), 2)
+    await platform.told()
+    facts = platform.people.facts[platform.tenant]
+    spans = {span.span_id: span.name for span in await collector.all()}
+    assert facts
+    assert {spans[fact.traceparent.split("-")[2]] for fact in facts} == {"rapport.feedback.v1.Feedback/SubmitAnswer"}
 
 
 async def test_comments_are_never_logged(platform: Platform, capfd: pytest.CaptureFixture[str]) -> None:

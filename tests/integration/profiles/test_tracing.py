@@ -3,6 +3,7 @@
 from typing import Any
 
 from rapport.profiles.v1.event_pb2 import Event
+from rapport.profiles.v1.profiles_pb2 import Fact
 
 from chassis import tracing
 from tests.integration.collector import Collector
@@ -41,3 +42,15 @@ async def test_without_traces_an_event_is_as_long_as_before(profiles: Profiles, 
     await profiles.take(_page("1", userId="ada"))
     [event] = await _written(profiles, tenant)
     assert "traceparent" not in {field.name for field, _ in event.ListFields()}
+
+
+async def test_a_fact_that_waited_leads_to_the_call_that_it_comes_of(
+    collector: Collector, profiles: Profiles, tenant: str
+) -> None:
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for number, traceparent in enumerate((given, "")):
+        fact = Fact(message_id=f"promote:{number}", name="Model Promoted", source="rapport.evaluation", traceparent=traceparent)
+        await profiles.record(fact)
+    waited, direct = await _written(profiles, tenant)
+    assert waited.traceparent == given
+    assert direct.traceparent not in ("", given)

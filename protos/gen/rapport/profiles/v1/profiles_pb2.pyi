@@ -128,6 +128,7 @@ class Fact(_message.Message):
     PROPERTIES_FIELD_NUMBER: _builtins.int
     PERSONAL_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Derived from what is recorded, so that a repeat is a duplicate: "score:churn:7:<profile>:<as-of>"."""
     profile_id: _builtins.str
@@ -140,6 +141,8 @@ class Fact(_message.Message):
     """Personal properties, a JSON object; sealed before it is stored."""
     source: _builtins.str
     """"rapport.scoring"."""
+    traceparent: _builtins.str
+    """As in rapport.log.v1.Traced: of the call that it comes of. Empty: of the one that brings it."""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
         """Unset: the tenant's clock."""
@@ -154,10 +157,11 @@ class Fact(_message.Message):
         properties: _builtins.bytes = ...,
         personal: _builtins.bytes = ...,
         source: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "name", b"name", "personal", b"personal", "profile_id", b"profile_id", "properties", b"properties", "source", b"source", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "name", b"name", "personal", b"personal", "profile_id", b"profile_id", "properties", b"properties", "source", b"source", "timestamp", b"timestamp", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
