@@ -64,6 +64,8 @@ class Reason(Enum):
     SHIPPED_SEGMENT = "The segment is shipped with the platform; its rule cannot be changed."
     TOO_MANY_SEGMENTS = "The tenant has as many segments as it may have."
     UNKNOWN_FEATURE = "No feature has that name."
+    TOO_MANY_PURPOSES = "The tenant has as many purposes as it may have."
+    CONSENT_DENIED = "The person does not allow to be read for that purpose, or not over that channel."
     TOO_MANY_TRAITS = "The tenant has as many computed traits as it may have."
     RATING_OUT_OF_SCALE = "The rating is outside the survey's scale."
     TEXT_TOO_LONG = "A text is over its limit; the message says which."

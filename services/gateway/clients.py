@@ -11,6 +11,8 @@ from rapport.feedback.v1 import feedback_pb2, feedback_pb2_grpc
 from rapport.profiles.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
+    consents_pb2,
+    consents_pb2_grpc,
     identities_pb2,
     identities_pb2_grpc,
     imports_pb2,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from rapport.evaluation.v1.evaluation_pb2_grpc import EvaluationAsyncStub
     from rapport.feedback.v1.feedback_pb2_grpc import FeedbackAsyncStub
     from rapport.profiles.v1.catalogue_pb2_grpc import CatalogueAsyncStub
+    from rapport.profiles.v1.consents_pb2_grpc import ConsentsAsyncStub
     from rapport.profiles.v1.identities_pb2_grpc import IdentitiesAsyncStub
     from rapport.profiles.v1.imports_pb2_grpc import ImportJobsAsyncStub
     from rapport.profiles.v1.matching_pb2_grpc import MatchingAsyncStub
@@ -58,6 +61,7 @@ CONTRACTS: Final[Mapping[str, Sequence[tuple[str, Any, FileDescriptor]]]] = Mapp
         "profiles": [
             ("profiles", profiles_pb2_grpc.ProfilesStub, profiles_pb2.DESCRIPTOR),
             ("catalogue", catalogue_pb2_grpc.CatalogueStub, catalogue_pb2.DESCRIPTOR),
+            ("consents", consents_pb2_grpc.ConsentsStub, consents_pb2.DESCRIPTOR),
             ("identities", identities_pb2_grpc.IdentitiesStub, identities_pb2.DESCRIPTOR),
             ("imports", imports_pb2_grpc.ImportJobsStub, imports_pb2.DESCRIPTOR),
             ("matching", matching_pb2_grpc.MatchingStub, matching_pb2.DESCRIPTOR),
@@ -87,6 +91,7 @@ class Services:
 
     profiles: "ProfilesAsyncStub"
     catalogue: "CatalogueAsyncStub"
+    consents: "ConsentsAsyncStub"
     identities: "IdentitiesAsyncStub"
     imports: "ImportJobsAsyncStub"
     matching: "MatchingAsyncStub"

@@ -73,6 +73,12 @@ class Page(Answer, Generic[Item]):
         return cls.model_validate({"data": items, "has_more": bool(next_token), "next": next_token or None} | more)
 
 
+class PeoplePage(Page[Item]):
+    """One page of people, or of what is theirs."""
+
+    withheld_count: int = Field(0, description="Rows of this page that are left out: their people do not allow the purpose.")
+
+
 def plain(message: Message) -> dict[str, Any]:
     """The fields by their names in the contract: times as datetime, enums as names without prefix, JSON bytes decoded.
 

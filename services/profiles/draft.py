@@ -11,7 +11,7 @@ import msgspec
 from rapport.profiles.v1 import event_pb2
 
 from chassis.errors import InvalidArgument, Reason
-from services.profiles.domain import classify, validate
+from services.profiles.domain import classify, consent, validate
 from services.profiles.domain.clock import ClockKind, check_bounds, event_time, moment_of, parse_time
 from services.profiles.domain.identifiers import found_in, is_nobodys
 from services.profiles.domain.identity import Namespace
@@ -159,6 +159,8 @@ def _assemble(
         (public if type_ == "group" and classify.is_public_text(ids.group_id) else secret)["groupId"] = ids.group_id
     if name and not classify.is_public_text(name, validate.MAX_NAME_LENGTH if type_ == "track" else classify.MAX_PUBLIC_TEXT):
         secret["name"], name = name, ""
+    if type_ == "track" and name in consent.CALLS:
+        _put_preferences(public, personal, {**(origin.context or {}), **(call.context or {})})
     if personal:
         secret["traits" if type_ in _WITH_TRAITS else "properties"] = personal
     context = {**origin.context, **(call.context or {})} if origin.context else call.context
@@ -189,6 +191,13 @@ def _assemble(
     if personal and type_ == "identify":
         event.traits_digest = tenant.keys.traits_digest(node_id, dumps(personal))
     return Draft(ids.message_id, event, node_id, dumps(secret), origin.received)
+
+
+def _put_preferences(public: dict[str, Any], personal: dict[str, Any], context: dict[str, Any]) -> None:
+    """Contexts are sealed, and what somebody allowed is asked at every read: it is public. Raises InvalidArgument."""
+    if (own := public.pop(consent.PREFERENCES, None)) is not None:
+        personal.setdefault(consent.PREFERENCES, own)
+    public[consent.PREFERENCES] = consent.preferences_of(context)
 
 
 def _identifiers(ids: _Ids) -> dict[str, Any]:

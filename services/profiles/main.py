@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from prometheus_client import Gauge
 from rapport.profiles.v1 import (
     catalogue_pb2,
+    consents_pb2,
     identities_pb2,
     imports_pb2,
     matching_pb2,
@@ -20,6 +21,7 @@ from rapport.profiles.v1 import (
     retention_pb2,
 )
 from rapport.profiles.v1.catalogue_pb2_grpc import add_CatalogueServicer_to_server
+from rapport.profiles.v1.consents_pb2_grpc import add_ConsentsServicer_to_server
 from rapport.profiles.v1.identities_pb2_grpc import add_IdentitiesServicer_to_server
 from rapport.profiles.v1.imports_pb2_grpc import add_ImportJobsServicer_to_server
 from rapport.profiles.v1.matching_pb2_grpc import add_MatchingServicer_to_server
@@ -36,6 +38,7 @@ from chassis.process import Host, run
 from ml.features.compile import SESSION
 from services.profiles.archive import Archive
 from services.profiles.aside import Aside
+from services.profiles.consents import Consents
 from services.profiles.disclose import Disclosures
 from services.profiles.erase import Erasures
 from services.profiles.features import Features
@@ -57,6 +60,7 @@ from services.profiles.receipts import Receipts
 from services.profiles.retain import forget
 from services.profiles.rpc import Parts, ProfilesRpc
 from services.profiles.rpc.catalogue import CatalogueRpc
+from services.profiles.rpc.consents import ConsentsRpc
 from services.profiles.rpc.identities import IdentitiesRpc
 from services.profiles.rpc.imports import ImportJobsRpc
 from services.profiles.rpc.matching import MatchingRpc
@@ -68,6 +72,7 @@ from services.profiles.rules import IdentityRules
 from services.profiles.settings import Settings
 from services.profiles.spread import Spread
 from services.profiles.store.accounts import AccountStore
+from services.profiles.store.consents import ConsentStore
 from services.profiles.store.erasures import ErasureStore
 from services.profiles.store.events import EventStore
 from services.profiles.store.freshness import FreshnessStore
@@ -172,10 +177,20 @@ def matching(settings: Settings, database: Database, assembled: Parts) -> tuple[
     return jobs, MatchingRpc(assembled.tenants, deciding(database, assembled), store, jobs)
 
 
+def ledger(database: Database, assembled: Parts) -> Consents:
+    """What people allowed."""
+    return Consents(ConsentStore(database), assembled.lookup, assembled.ingest, assembled.tenants)
+
+
+def consents(database: Database, assembled: Parts) -> ConsentsRpc:
+    """The same over gRPC."""
+    return ConsentsRpc(assembled.tenants, assembled.lookup, ledger(database, assembled))
+
+
 def definitions(database: Database, assembled: Parts) -> CatalogueRpc:
     """Feature sets and traits."""
     aside = Aside()
-    traits = Traits(TraitStore(database), aside, assembled.lookup, assembled.tenants)
+    traits = Traits(TraitStore(database), aside, assembled.lookup, assembled.tenants, ledger(database, assembled))
     return CatalogueRpc(assembled.tenants, assembled.features, traits, Spread(assembled.features, aside))
 
 
@@ -196,6 +211,7 @@ async def assemble(settings: Settings, host: Host) -> None:
     await assembled.tenants.check_master_key()
     host.server.add(add_ProfilesServicer_to_server, ProfilesRpc(assembled), profiles_pb2.DESCRIPTOR)
     host.server.add(add_CatalogueServicer_to_server, definitions(database, assembled), catalogue_pb2.DESCRIPTOR)
+    host.server.add(add_ConsentsServicer_to_server, consents(database, assembled), consents_pb2.DESCRIPTOR)
     receipt_book, plans = planning(database, assembled)
     host.server.add(add_ReceiptBookServicer_to_server, receipt_book, receipts_pb2.DESCRIPTOR)
     host.server.add(add_PlansServicer_to_server, plans, plans_pb2.DESCRIPTOR)

@@ -15,10 +15,12 @@ from rapport.profiles.v1 import event_pb2
 from chassis import telemetry
 from chassis.errors import Unavailable
 from chassis.log import Position, Record
+from services.profiles.domain import consent
 from services.profiles.domain.rulings import LINKED, PARTED, ruling_of
 from services.profiles.jsontext import dumps, loads
 from services.profiles.precedence import Precedence
 from services.profiles.store.accounts import Grouping
+from services.profiles.store.consents import Recorded
 from services.profiles.store.freshness import FreshnessStore
 from services.profiles.store.projection import Batch, ProjectionStore, Sealed, Trait
 from services.profiles.telling import SOURCE, told
@@ -40,6 +42,8 @@ REFUSED_LINKS: Final = prometheus_client.Counter(
 # What a record can do to us; a lost database or a bug in the statements is tried again instead.
 _SPOILT: Final = (DecodeError, msgspec.MsgspecError, ValueError, asyncpg.DataError)
 _CONSUMER: Final = "profiles"
+# Where a call of Segment's shape does not say which library sent it.
+SEGMENT: Final = "segment"
 _SAMPLES: Final = 5_000
 _FLUSH_S: Final = 5.0
 
@@ -140,6 +144,7 @@ def gather(batch: Batch, event: event_pb2.Event) -> None:
     batch.rows.append(row)
     if is_fact(event):
         _gather_ruling(batch, event)
+        _gather_fact_of_consent(batch, event)
         return
     node_id, ts_us = row.node_id, row.ts_us
     batch.counted[row.event_id] = node_id
@@ -151,6 +156,8 @@ def gather(batch: Batch, event: event_pb2.Event) -> None:
     for found_id in event.found_ids:
         order = (ts_us, row.event_id)
         batch.found[found_id, node_id] = max(order, batch.found.get((found_id, node_id), order))
+    if row.type == "track" and row.name in consent.CALLS:
+        _gather_consents(batch, event, consent.said_in_call(event.properties, event.source or SEGMENT))
     if row.type == "identify":
         _gather_traits(batch, event)
     elif event.account_id:
@@ -172,6 +179,19 @@ def _gather_ruling(batch: Batch, event: event_pb2.Event) -> None:
         for node_id in (str(ruling.a), str(ruling.b)):
             batch.first[node_id] = min(event.ts_us, batch.first.get(node_id, event.ts_us))
         _link(batch, str(ruling.a), str(ruling.b), (event.known_us, event.event_id))
+
+
+def _gather_fact_of_consent(batch: Batch, event: event_pb2.Event) -> None:
+    if event.source == SOURCE and event.name == consent.FACT:
+        _gather_consents(batch, event, consent.said_in_fact(event.properties))
+
+
+def _gather_consents(batch: Batch, event: event_pb2.Event, said: Sequence[consent.Said]) -> None:
+    times = (event.ts_us, event.received_us)
+    batch.consents += [
+        Recorded(event.node_id, one.purpose, one.channel, event.event_id, one.state, one.source, one.proof_version, *times)
+        for one in said
+    ]
 
 
 def _gather_traits(batch: Batch, event: event_pb2.Event) -> None:

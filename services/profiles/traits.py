@@ -19,8 +19,10 @@ from ml.features import catalogue
 from ml.features.compile import Compiled
 from ml.features.definition import check, digest, leaves, reads_of
 from services.profiles.aside import Aside
+from services.profiles.consents import Consents
 from services.profiles.domain.classify import Kind, Sort, kind_of, sort_of
 from services.profiles.domain.clock import moment_of
+from services.profiles.domain.consent import Use
 from services.profiles.lookup import Lookup
 from services.profiles.store.traits import Active, Added, TraitRow, TraitStore
 from services.profiles.tenancy import Tenant, Tenants
@@ -67,11 +69,12 @@ class Computed:
 class Traits:
     """A tenant's traits, and their values."""
 
-    def __init__(self, store: TraitStore, aside: Aside, lookup: Lookup, tenants: Tenants) -> None:
+    def __init__(self, store: TraitStore, aside: Aside, lookup: Lookup, tenants: Tenants, consents: Consents) -> None:
         self._store = store
         self._aside = aside
         self._lookup = lookup
         self._tenants = tenants
+        self._consents = consents
         # By tenant, with the revision that they are of.
         self._compiled: dict[str, tuple[int, Sequence[Trait], Compiled]] = {}
 
@@ -118,7 +121,10 @@ class Traits:
         return [_trait(row) for row in (await self._store.active(tenant.tenant_id)).rows]
 
     async def compute(self, tenant: Tenant, ref: str, at: datetime | None) -> Computed:
-        """Raises NotFound where nobody is known by it, or InvalidArgument. `at` None: the tenant's present."""
+        """Raises NotFound where nobody is known by it, or InvalidArgument. `at` None: the tenant's present.
+
+        A trait whose purpose the person does not allow now has no value but CONSENT_DENIED.
+        """
         if at is None:
             at = moment_of(await self._tenants.now_us(tenant))
         profile_id = await self._lookup.one(tenant, ref, at=at)
@@ -126,7 +132,12 @@ class Traits:
         if not traits:
             return Computed(profile_id, at, [], [])
         record = await self._store.compute(tenant.tenant_id, compiled.sql, profile_id, at)
-        return Computed(profile_id, at, traits, list(compiled.decode(record).values))
+        (check,) = await self._consents.check_nodes(tenant, [profile_id], [Use(one.purpose) for one in traits])
+        values = [
+            value if is_allowed else features_pb2.FeatureValue(status=features_pb2.FEATURE_STATUS_CONSENT_DENIED)
+            for value, is_allowed in zip(compiled.decode(record).values, check.allowed, strict=True)
+        ]
+        return Computed(profile_id, at, traits, values)
 
     async def _current(self, tenant: Tenant) -> tuple[Sequence[Trait], Compiled]:
         """As they are in the database now: another process may have changed them."""

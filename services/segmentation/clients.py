@@ -10,12 +10,14 @@ from uuid import UUID
 
 from prometheus_client import Counter
 from rapport.features.v1 import features_pb2
+from rapport.profiles.v1 import consents_pb2
 from rapport.profiles.v1 import profiles_pb2 as pb
 
 from chassis import telemetry
-from services.segmentation.domain import Change, Value
+from services.segmentation.domain import Change, Use, Value
 
 if TYPE_CHECKING:
+    from rapport.profiles.v1.consents_pb2_grpc import ConsentsAsyncStub
     from rapport.profiles.v1.profiles_pb2_grpc import ProfilesAsyncStub
 
 PAGE: Final = 1_000
@@ -98,6 +100,23 @@ class ProfilesClient:
                 telemetry.logger().error(
                     "a fact was refused", message_id=receipt.message_id, reason=receipt.reason, field=receipt.field
                 )
+
+
+class ConsentsClient:
+    """What people allow, for the tenant of the present call."""
+
+    def __init__(self, stub: "ConsentsAsyncStub") -> None:
+        self._stub = stub
+
+    async def allowed(self, profile_ids: Sequence[UUID], uses: Sequence[Use]) -> list[Sequence[bool]]:
+        """Of each profile whether it allows each use; nobody is asked for nothing. Raises InvalidArgument."""
+        if not (profile_ids and uses):
+            return [[] for _ in profile_ids]
+        request = consents_pb2.CheckConsentsRequest(
+            refs=map(str, profile_ids),
+            uses=[consents_pb2.ConsentUse(purpose=use.purpose, channel=use.channel) for use in uses],
+        )
+        return [list(check.allowed) for check in (await self._stub.CheckConsents(request)).checks]
 
 
 def _values(names: Sequence[str], values: Sequence[features_pb2.FeatureValue]) -> dict[str, Value]:

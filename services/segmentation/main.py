@@ -1,7 +1,8 @@
 """Settings, and the assembly of the process."""
 
 from pydantic import Field
-from rapport.profiles.v1 import profiles_pb2
+from rapport.profiles.v1 import consents_pb2, profiles_pb2
+from rapport.profiles.v1.consents_pb2_grpc import ConsentsStub
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub
 from rapport.segmentation.v1 import segmentation_pb2
 from rapport.segmentation.v1.segmentation_pb2_grpc import add_SegmentationServicer_to_server
@@ -13,7 +14,7 @@ from chassis.outbox import Outbox
 from chassis.process import Host, run
 from chassis.settings import ReaderSettings, prefix_of
 from chassis.subjects import SubjectsRpc
-from services.segmentation.clients import ProfilesClient
+from services.segmentation.clients import ConsentsClient, ProfilesClient
 from services.segmentation.project import Projector
 from services.segmentation.recompute import Timer
 from services.segmentation.refresh import Refresher
@@ -43,11 +44,13 @@ async def assemble(settings: Settings, host: Host) -> None:
     """The service on its host."""
     database = await host.database()
     cursor, outbox = Cursor("segmentation", "segmentation"), Outbox("segmentation")
-    stub = ProfilesStub(host.channel("profiles", settings.profiles_target, profiles_pb2.DESCRIPTOR))
-    profiles = ProfilesClient(stub)  # pyright: ignore[reportArgumentType]
+    channel = host.channel("profiles", settings.profiles_target, profiles_pb2.DESCRIPTOR, consents_pb2.DESCRIPTOR)
+    profiles = ProfilesClient(ProfilesStub(channel))  # pyright: ignore[reportArgumentType]
+    consents = ConsentsClient(ConsentsStub(channel))  # pyright: ignore[reportArgumentType]
     segments, evaluations = SegmentStore(database), EvaluationStore(database, outbox)
     memberships = Memberships(evaluations, profiles)
-    servicer = SegmentationRpc(segments, memberships, Definitions(segments, profiles), Inquiries(evaluations, profiles))
+    definitions, inquiries = Definitions(segments, profiles), Inquiries(evaluations, profiles)
+    servicer = SegmentationRpc(segments, memberships, definitions, inquiries, consents)
     host.server.add(add_SegmentationServicer_to_server, servicer, segmentation_pb2.DESCRIPTOR)
     host.server.add(add_SubjectsServicer_to_server, SubjectsRpc(database, OF_PEOPLE), subjects_pb2.DESCRIPTOR)
 

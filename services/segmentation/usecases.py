@@ -23,6 +23,7 @@ from services.segmentation.domain import (
     Finding,
     Plan,
     RfmValue,
+    Use,
     changes,
     check,
     check_new_definition,
@@ -191,7 +192,7 @@ class Definitions:
                 continue
         raise _contended()
 
-    async def revise(self, key: str, condition: Condition) -> bool:
+    async def revise(self, key: str, condition: Condition, use: Use | None) -> bool:
         """False where the segment has that condition. Raises NotFound."""
         tenant = context.tenant()
         async for turn, plan in self._turns(tenant):
@@ -200,7 +201,7 @@ class Definitions:
             check_new_definition(key, condition, plan)
             await self.check(condition, plan)
             try:
-                return await self._store.revise(tenant, key, condition, turn=turn, actor=context.current().actor)
+                return await self._store.revise(tenant, key, condition, use, turn=turn, actor=context.current().actor)
             except Overtaken:
                 continue
         raise _contended()

@@ -20,6 +20,7 @@ from services.segmentation.domain import (
     Not,
     Operator,
     Subject,
+    Use,
     is_key,
 )
 from services.segmentation.store import Member, Stored
@@ -112,6 +113,8 @@ def segment_to_proto(stored: Stored) -> pb.Segment:
         family=definition.family.value,
         member_count=stored.member_count,
     )
+    if definition.use is not None:
+        message.use.purpose, message.use.channel = definition.use.purpose, definition.use.channel
     if definition.condition is not None:
         message.condition.CopyFrom(condition_to_proto(definition.condition))
     if definition.key in _RULES:
@@ -121,6 +124,15 @@ def segment_to_proto(stored: Stored) -> pb.Segment:
     if stored.refreshed is not None:
         message.refreshed.FromDatetime(stored.refreshed)
     return message
+
+
+def use_of(request: pb.CreateSegmentRequest | pb.UpdateSegmentRequest) -> Use | None:
+    """None where nothing is said of it. Raises InvalidArgument."""
+    if not request.HasField("use"):
+        return None
+    if request.use.channel and not request.use.purpose:
+        raise InvalidArgument("a channel needs a purpose", reason=Reason.MISSING_FIELD, field="purpose")
+    return Use(request.use.purpose, request.use.channel)
 
 
 def member_to_proto(member: Member) -> pb.Member:

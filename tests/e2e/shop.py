@@ -20,6 +20,7 @@ CUSTOMER = "12347"
 ITEM = "85123A"
 HELD_MESSAGE = "till-1"
 ACCOUNT = "acme"
+PURPOSE = "marketing"
 MLFLOW = "/api/2.0"
 SEGMENT, SURVEY, EXPERIMENT = "high_value", "nps-2026", "win-back"
 

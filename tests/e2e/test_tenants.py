@@ -16,6 +16,7 @@ from tests.e2e.shop import (
     EXPERIMENT,
     HELD_MESSAGE,
     ITEM,
+    PURPOSE,
     SEGMENT,
     SURVEY,
     OpenShop,
@@ -52,8 +53,8 @@ class Call:
 
     @property
     def asks_for_an_id(self) -> bool:
-        """A model goes by its kind, which every tenant has."""
-        return "{" in self.route.replace("{model}", "")
+        """A model goes by its kind, which every tenant has, and a purpose by the name that the caller gives it."""
+        return "{" in self.route.replace("{model}", "").replace("{purpose}", "")
 
     @property
     def is_ingest(self) -> bool:
@@ -88,6 +89,8 @@ def bodies(ref: str) -> Mapping[str, Any]:
         "POST /v1/profiles/{ref}:link": {"other": ref, "reason": "because I can"},
         "POST /v1/profiles/{ref}:unmerge": {"part": ref, "reason": "because I can"},
         "PUT /v1/identity-rules": {"joining": ["email"]},
+        "PUT /v1/profiles/{ref}/consents": {"purpose": "ads", "state": "granted", "source": "stranger"},
+        "PUT /v1/purposes/{purpose}": {"legalBasis": "consent"},
         "POST /v1/profiles/{ref}:erase": {"reason": "because I can"},
         "POST /v1/profiles/{ref}/score": {},
         "POST /v1/scores:batch": refs,
@@ -122,7 +125,7 @@ def calls(document: Mapping[str, Any], shop: OpenShop, ref: str) -> Iterator[Cal
         "key": SEGMENT, "surveyId": SURVEY, "experimentId": EXPERIMENT, "caseId": shop.case_id, "itemId": ITEM,
         "importJobId": shop.import_job_id, "matchRunId": shop.match_run_id, "matchSuggestionId": shop.match_run_id,
         "model": "churn", "quarantineId": shop.quarantine_id, "messageId": HELD_MESSAGE, "version": "1",
-        "erasureId": shop.erasure_id,
+        "erasureId": shop.erasure_id, "purpose": PURPOSE,
     }  # fmt: skip
     found: list[Call] = []
     for route, operations in document["paths"].items():

@@ -10,6 +10,7 @@ from services.gateway import console
 from services.gateway.api import (
     auditing,
     catalogue,
+    consents,
     experiments,
     features,
     figures,
@@ -50,6 +51,7 @@ ROUTERS: Sequence[APIRouter] = (
     profiles.routes,
     identities.routes,
     privacy.routes,
+    consents.routes,
     retention.routes,
     matching.routes,
     scores.hot,

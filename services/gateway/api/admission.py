@@ -16,8 +16,9 @@ from starlette.responses import Response
 
 from chassis import context
 from chassis.errors import Error, InvalidArgument
-from services.gateway.api import audited, problems
+from services.gateway.api import audited, bound, problems
 from services.gateway.api.bodies import read_body, replay
+from services.gateway.api.bound import People
 from services.gateway.domain import IDEMPOTENCY_KEY_PATTERN, Scope, request_digest, require
 from services.gateway.keyring import Allowance, Caller, Keyring, key_text_of, refuse_haste
 from services.gateway.store import AnswerStore
@@ -25,6 +26,7 @@ from services.gateway.store import AnswerStore
 Handler = Callable[[Request], Awaitable[Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
+READS: Final = frozenset({Scope.READ, Scope.PERSONAL, Scope.SCORE})
 CHANGES: Final = frozenset({Scope.MANAGE, Scope.MODELS})
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 _NAMES_HERE: Final = {"page_token": "next", "page_size": "limit", "profile_id": "ref", "profile_ids": "refs"}
@@ -35,12 +37,14 @@ class Need:
     """What a route needs. `scope` None: no key. `creates`: an Idempotency-Key is honoured.
 
     `streams`: the endpoint reads its body for itself, however long it is. `discloses`: it shows everything of a person.
+    `people`: whom it shows, and may be asked for a purpose; see bound.py.
     """
 
     scope: Scope | None
     creates: bool = False
     streams: bool = False
     discloses: bool = False
+    people: People | None = None
 
     def is_written_down(self, method: str) -> bool:
         """Whether the audit log has the request: it changes what others rely on, or discloses."""
@@ -48,12 +52,17 @@ class Need:
 
 
 def needs(
-    scope: Scope | None, *, creates: bool = False, streams: bool = False, discloses: bool = False
+    scope: Scope | None,
+    *,
+    creates: bool = False,
+    streams: bool = False,
+    discloses: bool = False,
+    people: People | None = None,
 ) -> Callable[[Endpoint], Endpoint]:
     """Marks an endpoint."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.__dict__["need"] = Need(scope, creates, streams, discloses)
+        endpoint.__dict__["need"] = Need(scope, creates, streams, discloses, people)
         return endpoint
 
     return mark
@@ -64,6 +73,8 @@ class GuardedRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.need: Need = endpoint.__dict__["need"]
+        if self.need.people is None and self.need.scope in READS and "{ref}" in path:
+            self.need = replace(self.need, people=People.IN_PATH)
         if not options.get("operation_id"):
             options["operation_id"] = "".join(word.capitalize() for word in endpoint.__name__.split("_"))
         super().__init__(path, endpoint, **options)
@@ -126,6 +137,8 @@ def guarded(handler: Handler, need: Need) -> Callable[[Request], Coroutine[Any, 
             if has_body(request) and not need.streams:
                 request.state.body = await read_body(request)
             serve = partial(_once, handler) if need.creates and IDEMPOTENCY_HEADER in request.headers else handler
+            if need.scope is not None and request.scope["query_string"]:
+                serve = bound.to_purpose(serve, need.people, request)
             is_written_down = need.is_written_down(request.method)
             response = await (audited.recorded(serve, request) if is_written_down else serve(request))
         except problems.REFUSALS as refusal:

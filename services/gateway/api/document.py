@@ -1,14 +1,16 @@
 """The OpenAPI document: what FastAPI knows, with the keys, the refusals and the bodies that it does not see."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from services.gateway.api import bound
 from services.gateway.api.admission import IDEMPOTENCY_HEADER, GuardedRoute
+from services.gateway.api.consents import Channel
 from services.gateway.api.events import BODIES
 from services.gateway.api.problems import Problem
 from services.gateway.domain import Scope
@@ -29,7 +31,7 @@ _SCHEMES: Final = {
 _MEANINGS: Final = {
     "400": "The request is wrong and stays wrong; `field` says where.",
     "401": "No key, or one that is unknown or revoked.",
-    "403": "The key lacks a scope; `detail` names it.",
+    "403": "The key lacks a scope, which `detail` names; or the person does not allow the purpose.",
     "404": "There is no such thing, or it belongs to somebody else.",
     "409": "Right in itself, not in the present state; or the Idempotency-Key was used for another request.",
     "413": "The body is over 500 KB, decompressed.",
@@ -44,6 +46,23 @@ _IDEMPOTENCY: Final = {
     "description": "Chosen by the client. A repeat within 24 hours gets the first answer again, and does nothing.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
 }
+_PURPOSE: Final = [
+    {
+        "name": bound.PURPOSE,
+        "in": "query",
+        "required": False,
+        "description": "What people are read for. Who does not allow it is not shown: CONSENT_DENIED, of each where there are "
+        "several; lists leave them out and count them.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+    },
+    {
+        "name": bound.CHANNEL,
+        "in": "query",
+        "required": False,
+        "description": "Over which channel; any if absent. Only with a purpose.",
+        "schema": {"type": "string", "enum": list(get_args(Channel))},
+    },
+]
 _HEADERS: Final = {
     "RateLimit-Limit": {"description": "Requests a second for this key.", "schema": {"type": "integer"}},
     "RateLimit-Remaining": {"description": "How many are left now.", "schema": {"type": "integer"}},
@@ -95,6 +114,8 @@ def _finish(operation: dict[str, Any], route: GuardedRoute) -> None:
             "description": _MEANINGS[status],
             "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
         }
+    if need.people:
+        operation.setdefault("parameters", []).extend(_PURPOSE)
     if need.creates:
         operation.setdefault("parameters", []).append(_IDEMPOTENCY)
 

@@ -8,6 +8,7 @@ from rapport.features.v1 import features_pb2
 from rapport.profiles.v1 import profiles_pb2
 
 from services.gateway.api.admission import needs, router
+from services.gateway.api.bound import DenialsOf, People
 from services.gateway.api.serving import Services
 from services.gateway.clients import LONG_S
 from services.gateway.domain import Scope
@@ -100,14 +101,17 @@ async def list_features(services: Services) -> Features:
 
 
 @routes.post("/v1/features:compute")
-@needs(Scope.READ)
-async def compute_features(services: Services, question: FeaturesQuestion) -> FeatureValues:
+@needs(Scope.READ, people=People.IN_BODY)
+async def compute_features(services: Services, denials: DenialsOf, question: FeaturesQuestion) -> FeatureValues:
     """Values for up to 1,000 profiles at one instant; each is answered."""
-    request = profiles_pb2.ComputeFeaturesRequest(refs=question.refs, features=question.features)
+    denied = await denials.of(services, question.refs)
+    allowed = [ref for ref in question.refs if ref not in denied]
+    request = profiles_pb2.ComputeFeaturesRequest(refs=allowed, features=question.features)
     set_moment(request, "at", question.at)
     answer = await services.profiles.ComputeFeatures(request)
-    fields = plain(answer) | {"rows": [_row(row) for row in answer.rows]}
-    return FeatureValues.model_validate(fields)
+    found = iter(answer.rows)
+    rows = [_denied(ref, denied[ref], len(answer.features)) if ref in denied else _row(next(found)) for ref in question.refs]
+    return FeatureValues.model_validate(plain(answer) | {"rows": rows})
 
 
 def _row(row: features_pb2.FeatureRow) -> dict[str, Any]:
@@ -116,6 +120,11 @@ def _row(row: features_pb2.FeatureRow) -> dict[str, Any]:
         for cell in row.values
     ]
     return plain(row) | {"values": cells}
+
+
+def _denied(ref: str, profile_id: str, count: int) -> dict[str, Any]:
+    cells = [{"status": "CONSENT_DENIED", "value": None}] * count
+    return {"ref": ref, "profile_id": profile_id, "newest_event": None, "values": cells}
 
 
 def value_of(cell: features_pb2.FeatureValue) -> float | str | None:

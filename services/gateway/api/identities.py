@@ -1,5 +1,6 @@
 """Who is who, and why: identifiers, a person's word on them, and the accounts above persons."""
 
+from collections.abc import Container
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -8,9 +9,10 @@ from pydantic import BeforeValidator, Field
 from rapport.profiles.v1 import identities_pb2
 
 from services.gateway.api.admission import needs, router
+from services.gateway.api.bound import DenialsOf, People
 from services.gateway.api.serving import SeesPersonal, Services
 from services.gateway.domain import Scope
-from services.gateway.wire import NO_NUL, Answer, Asked, Cursor, Limit, Page, PathRef, Ref, with_slashes
+from services.gateway.wire import NO_NUL, Answer, Asked, Cursor, Limit, Page, PathRef, PeoplePage, Ref, with_slashes
 
 routes = router("Identities")
 
@@ -40,10 +42,11 @@ class Question(Asked):
 
 
 class FoundProfile(Answer):
-    """`profileId` null: nobody is known by that identifier."""
+    """`profileId` null: `status` says why."""
 
     namespace: Kind
     profile_id: str | None
+    status: Literal["FOUND", "NOT_FOUND", "CONSENT_DENIED"]
 
 
 class FoundProfiles(Answer):
@@ -196,13 +199,14 @@ class AccountsOfProfile(Answer):
 
 
 @routes.post("/v1/profiles:lookup")
-@needs(Scope.READ)
-async def lookup_profiles(services: Services, asked: Question) -> FoundProfiles:
+@needs(Scope.READ, people=People.IN_BODY)
+async def lookup_profiles(services: Services, denials: DenialsOf, asked: Question) -> FoundProfiles:
     """Profiles by identifiers of any kind, in a body, so that no personal value stands in a URL."""
     request = identities_pb2.LookupProfilesRequest(identifiers=[_identifier(each) for each in asked.identifiers])
     answer = await services.identities.LookupProfiles(request)
+    denied = await denials.of(services, [each for each in answer.profile_ids if each])
     pairs = zip(asked.identifiers, answer.profile_ids, strict=True)
-    return FoundProfiles(data=[FoundProfile(namespace=each.namespace, profile_id=found or None) for each, found in pairs])
+    return FoundProfiles(data=[_found(each.namespace, profile_id, denied) for each, profile_id in pairs])
 
 
 @routes.get("/v1/profiles/{ref}/identity-graph")
@@ -234,12 +238,12 @@ async def unmerge_profile(services: Services, ref: PathRef, asked: UnmergeQuesti
 
 
 @routes.get("/v1/identity-issues")
-@needs(Scope.READ)
-async def list_identity_issues(services: Services, limit: Limit = 100, cursor: Cursor = "") -> Page[IdentityIssue]:
+@needs(Scope.READ, people=People.IN_ROWS)
+async def list_identity_issues(services: Services, limit: Limit = 100, cursor: Cursor = "") -> PeoplePage[IdentityIssue]:
     """Shared identifiers, and profiles at their limits."""
     request = identities_pb2.ListIdentityIssuesRequest(page_size=limit, page_token=cursor)
     answer = await services.identities.ListIdentityIssues(request)
-    return Page[IdentityIssue].of_items([IdentityIssue.of(each) for each in answer.issues], answer.next_page_token)
+    return PeoplePage[IdentityIssue].of_items([IdentityIssue.of(each) for each in answer.issues], answer.next_page_token)
 
 
 @routes.get("/v1/identity-rules")
@@ -281,14 +285,14 @@ async def get_account(services: Services, account: AccountRef) -> Account:
 
 
 @routes.get("/v1/accounts/{account}/members")
-@needs(Scope.READ)
+@needs(Scope.READ, people=People.IN_ROWS)
 async def list_account_members(
     services: Services, account: AccountRef, limit: Limit = 100, cursor: Cursor = ""
-) -> Page[AccountMember]:
+) -> PeoplePage[AccountMember]:
     """Who belongs to an account, by profile."""
     request = identities_pb2.ListAccountMembersRequest(ref=account, page_size=limit, page_token=cursor)
     answer = await services.identities.ListAccountMembers(request)
-    return Page[AccountMember].of_items([AccountMember.of(each) for each in answer.members], answer.next_page_token)
+    return PeoplePage[AccountMember].of_items([AccountMember.of(each) for each in answer.members], answer.next_page_token)
 
 
 @routes.get("/v1/profiles/{ref}/accounts")
@@ -297,6 +301,12 @@ async def list_profile_accounts(services: Services, ref: PathRef) -> AccountsOfP
     """The accounts and households that a customer belongs to."""
     answer = await services.identities.ListProfileAccounts(identities_pb2.ListProfileAccountsRequest(ref=ref))
     return AccountsOfProfile(data=[AccountOfProfile.of(each) for each in answer.accounts])
+
+
+def _found(namespace: Kind, profile_id: str, denied: Container[str]) -> FoundProfile:
+    if profile_id in denied:
+        return FoundProfile(namespace=namespace, profile_id=None, status="CONSENT_DENIED")
+    return FoundProfile(namespace=namespace, profile_id=profile_id or None, status="FOUND" if profile_id else "NOT_FOUND")
 
 
 def _identifier(asked: Identifier) -> identities_pb2.Identifier:

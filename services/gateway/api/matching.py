@@ -8,9 +8,10 @@ from pydantic import Field
 from rapport.profiles.v1 import matching_pb2
 
 from services.gateway.api.admission import needs, router
+from services.gateway.api.bound import People
 from services.gateway.api.serving import Services
 from services.gateway.domain import Scope
-from services.gateway.wire import NO_NUL, UUID, Answer, Asked, Cursor, Limit, Lower, Page, enum_number
+from services.gateway.wire import NO_NUL, UUID, Answer, Asked, Cursor, Limit, Lower, PeoplePage, enum_number
 
 routes = router("Matching")
 
@@ -99,7 +100,7 @@ async def get_match_run(services: Services, match_run_id: RunId) -> MatchRun:
 
 
 @routes.get("/v1/match-suggestions")
-@needs(Scope.READ)
+@needs(Scope.READ, people=People.IN_ROWS)
 async def list_match_suggestions(
     services: Services,
     state: Annotated[State, Query(description="Open ones wait for a decision.")] = "open",
@@ -108,13 +109,13 @@ async def list_match_suggestions(
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = "",
-) -> Page[MatchSuggestion]:
+) -> PeoplePage[MatchSuggestion]:
     """Suggestions, the heaviest first."""
     request = matching_pb2.ListMatchSuggestionsRequest(min_weight=min_weight, page_size=limit, page_token=cursor)
     request.state = enum_number(_STATE, state)
     answer = await services.matching.ListMatchSuggestions(request)
     items = [MatchSuggestion.of(each) for each in answer.suggestions]
-    return Page[MatchSuggestion].of_items(items, answer.next_page_token)
+    return PeoplePage[MatchSuggestion].of_items(items, answer.next_page_token)
 
 
 @routes.post("/v1/match-suggestions/{matchSuggestionId}:accept")

@@ -9,9 +9,10 @@ from rapport.profiles.v1 import profiles_pb2
 from rapport.segmentation.v1 import segmentation_pb2
 
 from services.gateway.api.admission import needs, router
+from services.gateway.api.bound import People
 from services.gateway.api.serving import SeesPersonal, Services
 from services.gateway.domain import Scope
-from services.gateway.wire import Answer, At, Cursor, Limit, Page, PathRef, set_moment
+from services.gateway.wire import Answer, At, Cursor, Limit, Page, PathRef, PeoplePage, set_moment
 
 routes = router("Profiles")
 
@@ -36,7 +37,7 @@ class Profile(Answer):
     identities: list[Identity]
 
 
-class ProfilePage(Page[Profile]):
+class ProfilePage(PeoplePage[Profile]):
     """One page of profiles, with how many there are in all."""
 
     total_count: int
@@ -94,10 +95,11 @@ class Memberships(Answer):
     """All of a profile's segments."""
 
     data: list[Membership]
+    withheld_count: int = Field(description="Segments that are for something which the customer does not allow.")
 
 
 @routes.get("/v1/profiles")
-@needs(Scope.READ)
+@needs(Scope.READ, people=People.IN_ROWS)
 async def list_profiles(
     services: Services,
     limit: Limit = 100,
@@ -157,4 +159,4 @@ async def list_memberships(services: Services, ref: PathRef) -> Memberships:
     """The segments that a customer is in."""
     profile_id = await services.profile_id_of(ref)
     answer = await services.segmentation.ListMemberships(segmentation_pb2.ListMembershipsRequest(profile_id=profile_id))
-    return Memberships(data=[Membership.of(each) for each in answer.memberships])
+    return Memberships(data=[Membership.of(each) for each in answer.memberships], withheld_count=answer.withheld_count)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StrictBool
 from rapport.recommendation.v1 import recommendation_pb2
 
 from services.gateway.api.admission import needs, router
+from services.gateway.api.bound import DenialsOf, People
 from services.gateway.api.serving import Services
 from services.gateway.clients import LONG_S
 from services.gateway.domain import Scope
@@ -54,10 +55,11 @@ class Recommendations(Answer):
 
 
 class ProfileItems(Answer):
-    """One profile's items, best first."""
+    """One profile's items, best first; none where `status` says why."""
 
     ref: str
     profile_id: str | None = Field(description="null: nobody is known by that reference.")
+    status: Literal["RECOMMENDED", "NOT_FOUND", "CONSENT_DENIED"]
     items: list[Item]
 
 
@@ -147,18 +149,24 @@ async def get_recommendations(
 
 
 @routes.post("/v1/recommendations:batch")
-@needs(Scope.SCORE)
-async def batch_recommend(services: Services, question: RecommendationsQuestion) -> BatchRecommendations:
+@needs(Scope.SCORE, people=People.IN_BODY)
+async def batch_recommend(services: Services, denials: DenialsOf, question: RecommendationsQuestion) -> BatchRecommendations:
     """What to show up to 1,000 customers; each is answered."""
     profile_ids = await services.resolve(question.refs)
-    known = [each for each in dict.fromkeys(profile_ids) if each]
+    denied = await denials.of(services, question.refs)
+    pairs = list(zip(question.refs, profile_ids, strict=True))
+    known = list(dict.fromkeys(each for ref, each in pairs if each and ref not in denied))
     answer = recommendation_pb2.RecommendResponse()
     if known:
         answer = await services.recommendation.Recommend(_request(known, question), timeout=60.0)
     items = {each.profile_id: [Item.of(item) for item in each.items] for each in answer.results}
     results = [
-        ProfileItems(ref=ref, profile_id=each or None, items=items.get(each, []))
-        for ref, each in zip(question.refs, profile_ids, strict=True)
+        ProfileItems(ref=ref, profile_id=each or None, status="CONSENT_DENIED", items=[])
+        if ref in denied
+        else ProfileItems(
+            ref=ref, profile_id=each or None, status="RECOMMENDED" if each else "NOT_FOUND", items=items.get(each, [])
+        )
+        for ref, each in pairs
     ]
     return BatchRecommendations(model_built=moment_of(answer, "model_built"), results=results)
 

@@ -11,7 +11,9 @@ from rapport.scoring.v1 import scoring_pb2
 from starlette.responses import Response
 
 from chassis.errors import InvalidArgument
+from chassis.errors import Reason as Refusal
 from services.gateway.api.admission import HotRoute, needs, router
+from services.gateway.api.bound import DenialsOf, People
 from services.gateway.api.document import body_of, in_path
 from services.gateway.api.problems import of_fields
 from services.gateway.api.serving import Services
@@ -190,13 +192,22 @@ async def get_latest_score(services: Services, ref: PathRef, model: Annotated[Mo
 
 
 @routes.post("/v1/scores:batch", responses={200: {"model": ScoreResults}}, response_model=None)
-@needs(Scope.SCORE)
-async def batch_score_profiles(services: Services, question: ScoresQuestion) -> Response:
+@needs(Scope.SCORE, people=People.IN_BODY)
+async def batch_score_profiles(services: Services, denials: DenialsOf, question: ScoresQuestion) -> Response:
     """Scores up to 1,000 profiles; each is answered, with a score or with why there is none."""
-    request = scoring_pb2.ScoreProfilesRequest(model=question.model, refs=question.refs, version=question.version)
+    denied = await denials.of(services, question.refs)
+    allowed = [ref for ref in question.refs if ref not in denied]
+    request = scoring_pb2.ScoreProfilesRequest(model=question.model, refs=allowed, version=question.version)
     set_moment(request, "at", question.at)
-    answer = await services.scoring.ScoreProfiles(request, timeout=60.0)
-    return Response(_encode({"results": [written(each) for each in answer.results]}), media_type="application/json")
+    answer = await services.scoring.ScoreProfiles(request, timeout=60.0) if allowed else scoring_pb2.ScoreProfilesResponse()
+    found = iter(answer.results)
+    results = [written(_denied(ref, denied[ref]) if ref in denied else next(found)) for ref in question.refs]
+    return Response(_encode({"results": results}), media_type="application/json")
+
+
+def _denied(ref: str, profile_id: str) -> scoring_pb2.ScoreResult:
+    why = scoring_pb2.NotScored(reason=Refusal.CONSENT_DENIED.name, message=Refusal.CONSENT_DENIED.value)
+    return scoring_pb2.ScoreResult(ref=ref, profile_id=profile_id, not_scored=why)
 
 
 @routes.get("/v1/scores/distribution")

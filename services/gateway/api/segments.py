@@ -8,11 +8,13 @@ from pydantic import Field
 from rapport.segmentation.v1 import segmentation_pb2
 
 from services.gateway.api.admission import needs, router
+from services.gateway.api.bound import People
 from services.gateway.api.conditions import Condition, ShownCondition, condition_message, shown
+from services.gateway.api.consents import Channel, Purpose
 from services.gateway.api.serving import Services
 from services.gateway.clients import LONG_S
 from services.gateway.domain import Scope
-from services.gateway.wire import Answer, Asked, Cursor, Limit, Name, Page, PathRef, Slug, Text, plain
+from services.gateway.wire import Answer, Asked, Cursor, Limit, Name, PathRef, PeoplePage, Slug, Text, plain
 
 routes = router("Segments")
 
@@ -32,7 +34,9 @@ class Segment(Answer):
     condition: ShownCondition | None = Field(description="null for RFM segments, whose rule is in `rfmRule`.")
     family: str = Field(examples=["custom"])
     rfm_rule: str
-    member_count: int
+    purpose: str | None = Field(description="What it is for: who does not allow that is not shown as a member.")
+    channel: Channel | None
+    member_count: int = Field(description="Of all who meet the condition, whatever they allow.")
     created: datetime | None
     refreshed: datetime | None
 
@@ -50,12 +54,21 @@ class SegmentDraft(Asked):
     name: Name = Field(examples=["Regulars"])
     description: Text = ""
     condition: Condition
+    purpose: Purpose | None = Field(None, description="What it is for; none: nothing that consent is asked for.")
+    channel: Channel | None = Field(None, description="Over which channel; none: any.")
 
 
 class ConditionDraft(Asked):
-    """A condition to save or to try."""
+    """A condition to try."""
 
     condition: Condition
+
+
+class SegmentChange(ConditionDraft):
+    """A condition to save. What the segment is for stays as it is where that is not given."""
+
+    purpose: Purpose | None = None
+    channel: Channel | None = None
 
 
 class Preview(Answer):
@@ -103,8 +116,15 @@ class Explanation(Answer):
 
 def _segment(message: segmentation_pb2.Segment) -> Segment:
     fields: dict[str, Any] = plain(message)
+    fields |= {"purpose": message.use.purpose or None, "channel": message.use.channel or None}
     fields["condition"] = shown(message.condition) if message.HasField("condition") else None
     return Segment.model_validate(fields)
+
+
+def _use(draft: SegmentDraft | SegmentChange) -> segmentation_pb2.SegmentUse | None:
+    if draft.purpose is None and draft.channel is None:
+        return None
+    return segmentation_pb2.SegmentUse(purpose=draft.purpose or "", channel=draft.channel or "")
 
 
 @routes.get("/v1/segments")
@@ -120,7 +140,11 @@ async def list_segments(services: Services) -> Segments:
 async def create_segment(services: Services, draft: SegmentDraft) -> Segment:
     """Saves a condition under a key, and finds its members."""
     request = segmentation_pb2.CreateSegmentRequest(
-        key=draft.key, name=draft.name, description=draft.description, condition=condition_message(draft.condition)
+        key=draft.key,
+        name=draft.name,
+        description=draft.description,
+        condition=condition_message(draft.condition),
+        use=_use(draft),
     )
     return _segment((await services.segmentation.CreateSegment(request, timeout=LONG_S)).segment)
 
@@ -150,19 +174,20 @@ async def get_segment(services: Services, key: Key) -> Segment:
 
 @routes.put("/v1/segments/{key}")
 @needs(Scope.MANAGE)
-async def update_segment(services: Services, key: Key, draft: ConditionDraft) -> Segment:
+async def update_segment(services: Services, key: Key, draft: SegmentChange) -> Segment:
     """Gives a segment another condition: a new version, with members found anew."""
-    request = segmentation_pb2.UpdateSegmentRequest(key=key, condition=condition_message(draft.condition))
+    request = segmentation_pb2.UpdateSegmentRequest(key=key, condition=condition_message(draft.condition), use=_use(draft))
     return _segment((await services.segmentation.UpdateSegment(request, timeout=LONG_S)).segment)
 
 
 @routes.get("/v1/segments/{key}/members")
-@needs(Scope.READ)
-async def list_members(services: Services, key: Key, limit: Limit = 100, cursor: Cursor = "") -> Page[Member]:
-    """Who is in."""
+@needs(Scope.READ, people=People.IN_ROWS)
+async def list_members(services: Services, key: Key, limit: Limit = 100, cursor: Cursor = "") -> PeoplePage[Member]:
+    """Who is in, without those who do not allow what the segment is for."""
     request = segmentation_pb2.ListMembersRequest(key=key, page_size=limit, page_token=cursor)
     answer = await services.segmentation.ListMembers(request)
-    return Page[Member].of_items([Member.of(each) for each in answer.members], answer.next_page_token)
+    members = [Member.of(each) for each in answer.members]
+    return PeoplePage[Member].of_items(members, answer.next_page_token, withheld_count=answer.withheld_count)
 
 
 @routes.get("/v1/segments/{key}/members/{ref}")

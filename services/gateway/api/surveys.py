@@ -8,6 +8,7 @@ from pydantic import Field
 from rapport.feedback.v1 import feedback_pb2
 
 from services.gateway.api.admission import needs, router
+from services.gateway.api.bound import People
 from services.gateway.api.serving import SeesPersonal, Services
 from services.gateway.domain import Scope
 from services.gateway.wire import (
@@ -20,7 +21,7 @@ from services.gateway.wire import (
     Moment,
     Name,
     OrNone,
-    Page,
+    PeoplePage,
     Ref,
     Slug,
     Whole,
@@ -126,7 +127,7 @@ class Case(Answer):
     overdue: bool
 
 
-class CasePage(Page[Case]):
+class CasePage(PeoplePage[Case]):
     """One page of cases."""
 
     open_count: int
@@ -166,7 +167,7 @@ async def get_survey_results(services: Services, survey_id: SurveyId) -> SurveyR
 
 
 @routes.get("/v1/surveys/{surveyId}/answers")
-@needs(Scope.READ)
+@needs(Scope.READ, people=People.IN_ROWS)
 async def list_answers(
     services: Services,
     sees_personal: SeesPersonal,
@@ -174,13 +175,15 @@ async def list_answers(
     limit: Limit = 100,
     cursor: Cursor = "",
     ref: Annotated[Ref | None, Query(description="Only this customer's.")] = None,
-) -> Page[SurveyAnswer]:
+) -> PeoplePage[SurveyAnswer]:
     """What customers said. Comments only for keys with the scope `personal`."""
     profile_id = await services.profile_id_of(ref) if ref else ""
     request = feedback_pb2.ListAnswersRequest(survey_id=survey_id, page_size=limit, page_token=cursor, profile_id=profile_id)
     answer = await services.feedback.ListAnswers(request)
     hidden = {} if sees_personal else {"comment": None}
-    return Page[SurveyAnswer].of_items([SurveyAnswer.of(each, **hidden) for each in answer.answers], answer.next_page_token)
+    return PeoplePage[SurveyAnswer].of_items(
+        [SurveyAnswer.of(each, **hidden) for each in answer.answers], answer.next_page_token
+    )
 
 
 @routes.post("/v1/surveys/{surveyId}/answers")
@@ -198,7 +201,7 @@ async def submit_answer(services: Services, survey_id: SurveyId, draft: AnswerDr
 
 
 @routes.get("/v1/cases")
-@needs(Scope.READ)
+@needs(Scope.READ, people=People.IN_ROWS)
 async def list_cases(
     services: Services,
     limit: Limit = 100,

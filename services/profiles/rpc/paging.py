@@ -78,6 +78,22 @@ def named_after(token: str) -> tuple[UUID, str] | None:
         raise _bad() from None
 
 
+def said_token(moment: datetime, event_id: bytes, purpose: str, channel: str) -> str:
+    """For a list of what was said, newest first."""
+    return _token(str(microseconds(moment)), event_id.hex(), purpose, channel)
+
+
+def said_before(token: str) -> tuple[datetime, bytes, str, str] | None:
+    """None for the first page. Raises InvalidArgument."""
+    if not token:
+        return None
+    try:
+        us, event_id, purpose, channel = _parts(token)
+        return moment_of(int(us)), bytes.fromhex(event_id), purpose, channel
+    except (ValueError, OverflowError):
+        raise _bad() from None
+
+
 def number_token(number: int) -> str:
     """For a list by number."""
     return _token(str(number))

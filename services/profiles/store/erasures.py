@@ -105,6 +105,7 @@ TABLES: Final = (
     subjects.Table("profiles.identity_issues", ("node_id",)),
     subjects.Table("profiles.identifiers", ("node_id",)),
     subjects.Table("profiles.account_members", ("node_id",)),
+    subjects.Table("profiles.consents", ("node_id",)),
     subjects.Table("profiles.match_suggestions", ("profile_a", "profile_b")),
     subjects.Table("profiles.node_profiles", ("node_id", "profile_id")),
     subjects.Table("profiles.nodes", ("node_id",)),

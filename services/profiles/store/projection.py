@@ -19,6 +19,7 @@ from chassis.log import Cursor, Position
 from services.profiles.domain.clock import moment_of
 from services.profiles.domain.identity import Link, Moves, Namespace, Ruling, namespace_of
 from services.profiles.store.accounts import Grouping, save_groups
+from services.profiles.store.consents import Recorded, save_consents
 from services.profiles.store.log import Entry
 from services.profiles.store.merging import Announce, Merged, save_identities
 from services.profiles.store.moments import from_us, to_us
@@ -152,6 +153,7 @@ class Batch:
     # Identifier that joins nobody, node -> the newest event that names both.
     found: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
     groups: list[Grouping] = field(default_factory=list[Grouping])
+    consents: list[Recorded] = field(default_factory=list[Recorded])
     traits: dict[tuple[str, str], Trait] = field(default_factory=dict[tuple[str, str], Trait])
     personal: dict[tuple[str, bytes], Sealed] = field(default_factory=dict[tuple[str, bytes], Sealed])
 
@@ -204,6 +206,8 @@ async def _save(connection: Connection, batch: Batch, announce: Announce) -> int
         await connection.execute(_IDENTIFIERS, tenant_id, *map(list, zip(*found, strict=True)))
     if batch.groups:
         await save_groups(connection, tenant_id, batch.groups)
+    if batch.consents:
+        await save_consents(connection, tenant_id, batch.consents)
     if batch.last:
         await connection.execute(_CLOCK, tenant_id, max(batch.last.values()), counts.total())
     return merged.refused_count

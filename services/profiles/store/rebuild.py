@@ -20,7 +20,7 @@ CONSUMER: Final = "profiles"
 # What the projector writes, and nothing else does: all of it follows from the log.
 PROJECTIONS: Final = (
     "clocks", "nodes", "links", "node_profiles", "profiles", "traits", "personal_traits", "timeline", "identity_rulings",
-    "identity_issues", "identifiers", "accounts", "account_traits", "account_members",
+    "identity_issues", "identifiers", "accounts", "account_traits", "account_members", "consents",
 )  # fmt: skip
 
 # What LIKE leaves out, and nobody has copied by hand: a table that had it would lose it in the swap.

@@ -54,6 +54,14 @@ class Family(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """What a segment is for. `channel` empty: any. profiles knows both, and what people allow."""
+
+    purpose: str
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """A segment as it stands. An RFM segment has no condition; its version is that of the tenant's quintile cuts."""
 
@@ -63,6 +71,7 @@ class Definition:
     family: Family = Family.CUSTOM
     condition: Condition | None = None
     version: int = 1
+    use: Use | None = None
 
 
 def _days(name: str, sign: Operator, days: float) -> Comparison:

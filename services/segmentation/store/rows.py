@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from chassis.db import Connection
-from services.segmentation.domain import SHIPPED, Cuts, Definition, Family, Plan, Trait, condition_from_json
+from services.segmentation.domain import SHIPPED, Cuts, Definition, Family, Plan, Trait, Use, condition_from_json
 
 # asyncpg's Record: by name, as a mapping.
 Row: TypeAlias = Any
@@ -17,7 +17,7 @@ _TENANT: Final = """
 SELECT turn, swept_turn, seen_at, refreshed_at FROM segmentation.tenants WHERE tenant_id = $1
 """
 _SEGMENTS: Final = """
-SELECT s.key, s.name, s.description, s.version, s.turn, s.created_at, v.condition
+SELECT s.key, s.name, s.description, s.version, s.turn, s.created_at, s.purpose, s.channel, v.condition
 FROM segmentation.segments AS s
 JOIN segmentation.segment_versions AS v ON (v.tenant_id, v.key, v.version) = (s.tenant_id, s.key, s.version)
 WHERE s.tenant_id = $1 ORDER BY s.key
@@ -88,7 +88,8 @@ async def load_cuts(connection: Connection, tenant: str) -> Cuts | None:
 def definition_of(row: Row) -> Definition:
     """A tenant's own segment."""
     condition = condition_from_json(json.loads(row["condition"]))
-    return Definition(row["key"], row["name"], row["description"], condition=condition, version=row["version"])
+    use = Use(row["purpose"], row["channel"]) if row["purpose"] else None
+    return Definition(row["key"], row["name"], row["description"], condition=condition, version=row["version"], use=use)
 
 
 def shipped(cuts: Cuts | None) -> Sequence[Definition]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from chassis.db import Connection, Database
 from chassis.errors import Conflict, NotFound, Reason
-from services.segmentation.domain import Condition, Cuts, Definition, Plan, condition_to_json
+from services.segmentation.domain import Condition, Cuts, Definition, Plan, Use, condition_to_json
 from services.segmentation.store.rows import (
     definition_of,
     ensure_tenant,
@@ -35,12 +35,18 @@ SELECT segment_key, since FROM segmentation.memberships
 WHERE tenant_id = $1 AND profile_id = $2 AND is_member ORDER BY segment_key
 """
 _ADD: Final = """
-INSERT INTO segmentation.segments (tenant_id, key, name, description, version, turn) VALUES ($1, $2, $3, $4, 1, $5)
+INSERT INTO segmentation.segments (tenant_id, key, name, description, version, turn, purpose, channel)
+VALUES ($1, $2, $3, $4, 1, $5, $6, $7)
 ON CONFLICT DO NOTHING
 """
+_REVISE: Final = "UPDATE segmentation.segments SET version = $3, turn = $4 WHERE tenant_id = $1 AND key = $2"
+_USE: Final = "UPDATE segmentation.segments SET purpose = $3, channel = $4 WHERE tenant_id = $1 AND key = $2"
 _ADD_VERSION: Final = """
 INSERT INTO segmentation.segment_versions (tenant_id, key, version, condition, actor) VALUES ($1, $2, $3, $4::text::jsonb, $5)
 """
+
+
+NO_USE: Final = Use("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,8 @@ class SegmentStore:
         condition = _condition_of(definition)
         async with self._database.transaction() as connection:
             turn = await take_turn(connection, tenant, turn)
-            values = (definition.key, definition.name, definition.description, turn)
+            use = definition.use or NO_USE
+            values = (definition.key, definition.name, definition.description, turn, use.purpose, use.channel)
             if (await connection.execute(_ADD, tenant, *values)).endswith(" 0"):
                 known = next(each for each in await load_segments(connection, tenant) if each["key"] == definition.key)
                 if definition_of(known) != definition:
@@ -113,18 +120,22 @@ class SegmentStore:
             await _add_version(connection, tenant, definition.key, 1, condition, actor)
         return True
 
-    async def revise(self, tenant: str, key: str, condition: Condition, *, turn: int, actor: str) -> bool:
-        """A new version; False where the newest has that condition. Raises NotFound, or Overtaken where the turn is over."""
+    async def revise(self, tenant: str, key: str, condition: Condition, use: Use | None, *, turn: int, actor: str) -> bool:
+        """A new version; False where the newest has that condition. Raises NotFound, or Overtaken where the turn is over.
+
+        `use` None: as it was. It belongs to the segment, not to a version.
+        """
         async with self._database.transaction() as connection:
             turn = await take_turn(connection, tenant, turn)
             known = next((each for each in await load_segments(connection, tenant) if each["key"] == key), None)
             if known is None:
                 raise NotFound("there is no such segment", reason=Reason.NOT_FOUND, field="key")
+            if use is not None:
+                await connection.execute(_USE, tenant, key, use.purpose, use.channel)
             if definition_of(known).condition == condition:
                 return False
             version = known["version"] + 1
-            update = "UPDATE segmentation.segments SET version = $3, turn = $4 WHERE tenant_id = $1 AND key = $2"
-            await connection.execute(update, tenant, key, version, turn)
+            await connection.execute(_REVISE, tenant, key, version, turn)
             await _add_version(connection, tenant, key, version, condition, actor)
         return True
 

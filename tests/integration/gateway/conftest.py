@@ -16,6 +16,7 @@ from rapport.feedback.v1 import feedback_pb2
 from rapport.feedback.v1.feedback_pb2_grpc import add_FeedbackServicer_to_server
 from rapport.profiles.v1 import (
     catalogue_pb2,
+    consents_pb2,
     identities_pb2,
     imports_pb2,
     matching_pb2,
@@ -26,6 +27,7 @@ from rapport.profiles.v1 import (
     retention_pb2,
 )
 from rapport.profiles.v1.catalogue_pb2_grpc import add_CatalogueServicer_to_server
+from rapport.profiles.v1.consents_pb2_grpc import add_ConsentsServicer_to_server
 from rapport.profiles.v1.identities_pb2_grpc import add_IdentitiesServicer_to_server
 from rapport.profiles.v1.imports_pb2_grpc import add_ImportJobsServicer_to_server
 from rapport.profiles.v1.matching_pb2_grpc import add_MatchingServicer_to_server
@@ -51,6 +53,7 @@ from services.gateway.domain import Kind
 from services.gateway.main import Settings, assemble, serving
 from services.gateway.usecases import create_key, create_tenant
 from tests.integration.gateway.catalogue_stand_in import Catalogue
+from tests.integration.gateway.consents_stand_in import Consents
 from tests.integration.gateway.identities_stand_in import Identities
 from tests.integration.gateway.imports_stand_in import ImportJobs
 from tests.integration.gateway.more_stand_ins import Evaluation, Feedback, Recommendation, Segmentation
@@ -65,6 +68,7 @@ class Backstage:
     def __init__(self) -> None:
         self.profiles = Profiles()  # pyright: ignore[reportAbstractUsage]
         self.catalogue = Catalogue(self.profiles)
+        self.consents = Consents(self.profiles)
         self.identities = Identities()
         self.imports = ImportJobs()
         self.plans = Plans()
@@ -90,6 +94,7 @@ class Backstage:
             server.add(add, servicer, module.DESCRIPTOR)
             if name == "profiles":
                 server.add(add_CatalogueServicer_to_server, self.catalogue, catalogue_pb2.DESCRIPTOR)
+                server.add(add_ConsentsServicer_to_server, self.consents, consents_pb2.DESCRIPTOR)
                 server.add(add_IdentitiesServicer_to_server, self.identities, identities_pb2.DESCRIPTOR)
                 server.add(add_ImportJobsServicer_to_server, self.imports, imports_pb2.DESCRIPTOR)
                 server.add(add_PlansServicer_to_server, self.plans, plans_pb2.DESCRIPTOR)

@@ -32,12 +32,16 @@ class Segmentation(SegmentationServicer):
         if request.key in self._segments[context.tenant()]:
             raise Conflict("the segment exists already")
         made = segmentation.Segment(key=request.key, name=request.name, version=1, condition=request.condition, family="custom")
+        if request.HasField("use"):
+            made.use.CopyFrom(request.use)
         self._segments[context.tenant()][request.key] = made
         return segmentation.CreateSegmentResponse(segment=made)
 
     async def UpdateSegment(self, request: Any, call: object) -> segmentation.UpdateSegmentResponse:
         segment = self._get(request.key)
         segment.condition.CopyFrom(request.condition)
+        if request.HasField("use"):
+            segment.use.CopyFrom(request.use)
         segment.version += 1
         return segmentation.UpdateSegmentResponse(segment=segment)
 
@@ -134,12 +138,12 @@ class Feedback(FeedbackServicer):
 
     async def ListCases(self, request: Any, call: object) -> feedback.ListCasesResponse:
         start_of(request.page_token)
-        return feedback.ListCasesResponse(cases=[feedback.Case(case_id=CASE_ID, rating=3)], open_count=1)
+        return feedback.ListCasesResponse(cases=[feedback.Case(case_id=CASE_ID, profile_id=CASE_ID, rating=3)], open_count=1)
 
     async def CloseCase(self, request: Any, call: object) -> feedback.CloseCaseResponse:
         if request.case_id != CASE_ID:
             raise NotFound("there is no such case")
-        return feedback.CloseCaseResponse(case=feedback.Case(case_id=CASE_ID, closed=stamp()))
+        return feedback.CloseCaseResponse(case=feedback.Case(case_id=CASE_ID, profile_id=CASE_ID, closed=stamp()))
 
 
 class Evaluation(EvaluationServicer):

@@ -18,7 +18,10 @@ async def _answered(http: httpx.AsyncClient, method: str, path: str, body: Any =
 async def test_an_address_is_looked_up_in_a_body(http: httpx.AsyncClient) -> None:
     asked = {"identifiers": [{"namespace": "email", "value": value} for value in ("ada@example.com", "bob@example.com")]}
     found = await _answered(http, "POST", "/v1/profiles:lookup", asked)
-    assert found == {"data": [{"namespace": "email", "profileId": CASE_ID}, {"namespace": "email", "profileId": None}]}
+    assert found["data"] == [
+        {"namespace": "email", "profileId": CASE_ID, "status": "FOUND"},
+        {"namespace": "email", "profileId": None, "status": "NOT_FOUND"},
+    ]
 
 
 async def test_an_address_stands_in_no_url(http: httpx.AsyncClient) -> None:

@@ -12,22 +12,25 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from rapport.profiles.v1 import plans_pb2, receipts_pb2
+from rapport.profiles.v1 import plans_pb2, privacy_pb2, receipts_pb2
 from rapport.profiles.v1 import profiles_pb2 as pb
 from rapport.profiles.v1.plans_pb2_grpc import PlansStub, add_PlansServicer_to_server
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub, add_ProfilesServicer_to_server
 from rapport.profiles.v1.receipts_pb2_grpc import ReceiptBookStub, add_ReceiptBookServicer_to_server
+from rapport.subjects.v1 import subjects_pb2
 
 from chassis import context, rpc
 from chassis.db import Database
 from chassis.log import Cursor, Reader
 from infra.postgres import Temporary
 from services.profiles.archive import Archive
-from services.profiles.main import CONSUMER, environment_of, opened, parts, planning
+from services.profiles.main import CONSUMER, environment_of, opened, parts, planning, privacy
 from services.profiles.rpc import Parts, ProfilesRpc
+from services.profiles.rpc.privacy import PrivacyRpc
 from services.profiles.settings import Settings
 from services.profiles.vault import Vault, read_master_key
 
+PATIENCE_S = 60.0
 # When the tests' events are received; their own times are before it.
 RECEIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -159,3 +162,31 @@ async def desk(profiles: Profiles, serve: Any, stub: Any) -> Desk:
     at_receipts = await serve("profiles", add_ReceiptBookServicer_to_server, receipts, receipts_pb2.DESCRIPTOR)
     at_plans = await serve("profiles", add_PlansServicer_to_server, plans, plans_pb2.DESCRIPTOR)
     return Desk(stub(ReceiptBookStub, at_receipts, receipts_pb2.DESCRIPTOR), stub(PlansStub, at_plans, plans_pb2.DESCRIPTOR))
+
+
+@pytest_asyncio.fixture
+async def office(profiles: Profiles) -> AsyncIterator[PrivacyRpc]:
+    """The contract, and the tasks that carry erasures out."""
+    erasures, servicer = privacy(profiles.database, profiles.parts)
+    tasks = [asyncio.create_task(work()) for work in (erasures.watch, erasures.follow)]
+    yield servicer
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def erased(office: PrivacyRpc, ref: str, *services: str) -> privacy_pb2.Erasure:
+    """Begins, confirms for each service, and waits for the certificate."""
+    request = privacy_pb2.EraseProfileRequest(ref=ref, reason="asked for", services=services)
+    erasure = (await office.EraseProfile(request, None)).erasure
+    end = time.monotonic() + PATIENCE_S
+    while erasure.state != privacy_pb2.ERASURE_STATE_COMPLETED:
+        assert time.monotonic() < end, f"not completed: {erasure}"
+        await asyncio.sleep(0.1)
+        for one in (await office.ListOpenErasures(privacy_pb2.ListOpenErasuresRequest(), None)).erasures:
+            for service in one.waiting_for if one.erasure_id == erasure.erasure_id else ():
+                rows = [subjects_pb2.ErasedRows(name=f"{service}.rows", row_count=3)]
+                confirmation = privacy_pb2.ConfirmErasureRequest(erasure_id=one.erasure_id, service=service, stores=rows)
+                await office.ConfirmErasure(confirmation, None)
+        erasure = (await office.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=erasure.erasure_id), None)).erasure
+    return erasure

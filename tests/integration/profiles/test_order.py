@@ -13,6 +13,7 @@ from rapport.profiles.v1 import event_pb2
 
 from chassis.db import Connection
 from chassis.log import Cursor, Position, Record
+from services.profiles.domain.consent import FACT
 from services.profiles.domain.identity import MAX_LINKS, MAX_NODES, Namespace, node_id_of
 from services.profiles.domain.rulings import LINKED, PARTED
 from services.profiles.jsontext import dumps
@@ -80,6 +81,19 @@ def _rulings(draw: st.DrawFn) -> event_pb2.Event:
     return _event(a, us, us, type="track", name=name, source=SOURCE, properties=dumps({"a": a, "b": b}))
 
 
+@st.composite
+def _consents(draw: st.DrawFn) -> event_pb2.Event:
+    """What somebody allows, told by a client or by a key."""
+    node_id, us = draw(ANYBODY), START_US + draw(st.integers(0, 4)) * DAY_US
+    if draw(st.booleans()):
+        said = draw(st.dictionaries(st.sampled_from(["ads", "news"]), st.booleans(), min_size=1))
+        told = dumps({"categoryPreferences": said})
+        return _event(node_id, us, us, type="track", name="Segment Consent Preference Updated", properties=told)
+    channel, state = draw(st.sampled_from(["any", "sms"])), draw(st.sampled_from(["granted", "denied", "unknown"]))
+    fact = {"purpose": "ads", "channel": channel, "state": state, "source": "app", "proofVersion": "v1"}
+    return _event(node_id, us, us, type="track", name=FACT, source=SOURCE, properties=dumps(fact))
+
+
 async def _project(profiles: Profiles, batches: Sequence[Sequence[event_pb2.Event]]) -> dict[str, list[tuple[Any, ...]]]:
     """What the projections say of these batches to a fresh tenant: every row and column but the tenant's name.
 
@@ -132,12 +146,17 @@ def _another_way(events: Sequence[event_pb2.Event], chance: random.Random) -> li
 @given(
     calls=st.lists(_calls(), min_size=1, max_size=40),
     rulings=st.lists(_rulings(), max_size=4),
+    consents=st.lists(_consents(), max_size=6),
     chance=st.randoms(use_true_random=False),
 )
 async def test_events_say_the_same_in_any_order_any_batches_and_twice(
-    service: Profiles, calls: list[event_pb2.Event], rulings: list[event_pb2.Event], chance: random.Random
+    service: Profiles,
+    calls: list[event_pb2.Event],
+    rulings: list[event_pb2.Event],
+    consents: list[event_pb2.Event],
+    chance: random.Random,
 ) -> None:
-    events = _told_apart([*calls, *rulings])
+    events = _told_apart([*calls, *rulings, *consents])
     expected = await _project(service, [events])
     assert await _project(service, _another_way(events, chance)) == expected
 

@@ -2,41 +2,24 @@
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pyarrow.parquet as pq
 import pytest
-import pytest_asyncio
 from rapport.profiles.v1 import event_pb2, privacy_pb2
 from rapport.profiles.v1 import profiles_pb2 as pb
-from rapport.subjects.v1 import subjects_pb2
 
 from chassis import context
 from chassis.errors import InvalidArgument, NotFound
 from services.profiles import erase
-from services.profiles.main import privacy
 from services.profiles.rpc.privacy import PrivacyRpc
 from services.profiles.store.erasures import TABLES
 from services.profiles.vault import Unreadable, open_sealed
-from tests.integration.profiles.conftest import Profiles
+from tests.integration.profiles.conftest import PATIENCE_S, Profiles, erased
 
 SECRET = "Zwölfboxkämpfer 9"
-PATIENCE_S = 60.0
-
-
-@pytest_asyncio.fixture
-async def office(profiles: Profiles) -> AsyncIterator[PrivacyRpc]:
-    """The contract, and the tasks that carry erasures out."""
-    erasures, servicer = privacy(profiles.database, profiles.parts)
-    tasks = [asyncio.create_task(work()) for work in (erasures.watch, erasures.follow)]
-    yield servicer
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _two_people(profiles: Profiles) -> None:
@@ -51,23 +34,6 @@ async def _two_people(profiles: Profiles) -> None:
             },
             {"type": "track", "messageId": f"{user}2", "userId": user, "event": "Cart Viewed", "properties": {"note": SECRET}},
         )
-
-
-async def _erased(office: PrivacyRpc, ref: str, *services: str) -> privacy_pb2.Erasure:
-    """Begins, confirms for each service, and waits for the certificate."""
-    request = privacy_pb2.EraseProfileRequest(ref=ref, reason="asked for", services=services)
-    erasure = (await office.EraseProfile(request, None)).erasure
-    end = time.monotonic() + PATIENCE_S
-    while erasure.state != privacy_pb2.ERASURE_STATE_COMPLETED:
-        assert time.monotonic() < end, f"not completed: {erasure}"
-        await asyncio.sleep(0.1)
-        for one in (await office.ListOpenErasures(privacy_pb2.ListOpenErasuresRequest(), None)).erasures:
-            for service in one.waiting_for if one.erasure_id == erasure.erasure_id else ():
-                rows = [subjects_pb2.ErasedRows(name=f"{service}.rows", row_count=3)]
-                confirmation = privacy_pb2.ConfirmErasureRequest(erasure_id=one.erasure_id, service=service, stores=rows)
-                await office.ConfirmErasure(confirmation, None)
-        erasure = (await office.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=erasure.erasure_id), None)).erasure
-    return erasure
 
 
 async def _sealed_parts(profiles: Profiles) -> dict[UUID, list[tuple[bytes, bytes]]]:
@@ -100,7 +66,7 @@ async def test_of_an_erased_person_nothing_is_left_and_nothing_can_be_opened(pro
     await profiles.stub.ExportLog(pb.ExportLogRequest(), timeout=60)
     (gone,) = await profiles.resolve("user_id:gone")
     sealed = await _sealed_parts(profiles)
-    erasure = await _erased(office, "user_id:gone", "scoring", "feedback")
+    erasure = await erased(office, "user_id:gone", "scoring", "feedback")
 
     counts = {each.name: each.row_count for each in erasure.stores}
     assert counts["profiles.person_keys"] == 1
@@ -135,7 +101,7 @@ async def test_of_an_erased_person_nothing_is_left_and_nothing_can_be_opened(pro
 async def test_others_stay_as_they_were(profiles: Profiles, office: PrivacyRpc) -> None:
     await _two_people(profiles)
     before = (await profiles.profile("user_id:stays"), await profiles.events("user_id:stays"))
-    await _erased(office, "user_id:gone")
+    await erased(office, "user_id:gone")
     assert (await profiles.profile("user_id:stays"), await profiles.events("user_id:stays")) == before
     page = await office.ExportProfile(privacy_pb2.ExportProfileRequest(ref="user_id:stays"), None)
     assert json.loads(page.events[0])["personal"]["traits"] == {"name": SECRET}
@@ -143,7 +109,7 @@ async def test_others_stay_as_they_were(profiles: Profiles, office: PrivacyRpc) 
 
 async def test_who_comes_back_is_new_and_can_be_read(profiles: Profiles, office: PrivacyRpc) -> None:
     await _two_people(profiles)
-    await _erased(office, "user_id:gone")
+    await erased(office, "user_id:gone")
     await profiles.take({"type": "identify", "messageId": "again", "userId": "gone", "traits": {"name": "Ada"}})
     assert (await profiles.profile("user_id:gone")).event_count == 1
     page = await office.ExportProfile(privacy_pb2.ExportProfileRequest(ref="user_id:gone"), None)
@@ -167,7 +133,7 @@ async def test_what_was_on_its_way_leaves_nothing_with_who_comes_back(profiles: 
     back = {"type": "identify", "messageId": "back", "userId": "gone", "traits": {"plan": "new"}}
     await profiles.take(back, received=datetime.now(UTC) + timedelta(seconds=2))
     assert (await profiles.profile("user_id:gone")).event_count == 3
-    await _erased(office, "user_id:gone", "scoring")
+    await erased(office, "user_id:gone", "scoring")
 
     profile = await profiles.profile("user_id:gone")
     assert (profile.event_count, json.loads(profile.traits)) == (1, {"plan": "new"})
@@ -181,7 +147,7 @@ async def test_what_is_sent_while_it_goes_on_is_read_or_gone_but_never_sealed_fo
     profiles: Profiles, office: PrivacyRpc
 ) -> None:
     await _two_people(profiles)
-    erasing = asyncio.create_task(_erased(office, "user_id:gone"))
+    erasing = asyncio.create_task(erased(office, "user_id:gone"))
     sent = 0
     while not erasing.done():
         sent += 1

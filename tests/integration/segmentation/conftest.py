@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest_asyncio
-from rapport.profiles.v1 import profiles_pb2
+from rapport.profiles.v1 import consents_pb2, profiles_pb2
+from rapport.profiles.v1.consents_pb2_grpc import ConsentsStub, add_ConsentsServicer_to_server
 from rapport.profiles.v1.event_pb2 import Event
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub, add_ProfilesServicer_to_server
 from rapport.segmentation.v1 import segmentation_pb2
@@ -17,14 +18,14 @@ from rapport.segmentation.v1.segmentation_pb2_grpc import SegmentationStub, add_
 from chassis.db import Database
 from chassis.log import Cursor, Reader
 from chassis.outbox import Outbox
-from services.segmentation.clients import ProfilesClient
+from services.segmentation.clients import ConsentsClient, ProfilesClient
 from services.segmentation.project import Projector
 from services.segmentation.recompute import Timer
 from services.segmentation.refresh import Refresher
 from services.segmentation.rpc import SegmentationRpc
 from services.segmentation.store import EvaluationStore, ProjectionStore, SegmentStore
 from services.segmentation.usecases import Definitions, Inquiries, Memberships
-from tests.integration.segmentation.shop import NOW, Shop
+from tests.integration.segmentation.shop import NOW, Ledger, Shop
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Platform:
 
     tenant: str
     shop: Shop
+    ledger: Ledger
     stub: Any
     database: Database
     log: Database
@@ -116,15 +118,20 @@ async def platform(
     shop = Shop()  # pyright: ignore[reportAbstractUsage]  (calls that are not made here are not answered)
     address = await serve("profiles", add_ProfilesServicer_to_server, shop, profiles_pb2.DESCRIPTOR)
     profiles = ProfilesClient(stub(ProfilesStub, address, profiles_pb2.DESCRIPTOR))
+    ledger = Ledger()  # pyright: ignore[reportAbstractUsage]
+    address = await serve("profiles", add_ConsentsServicer_to_server, ledger, consents_pb2.DESCRIPTOR)
+    consents = ConsentsClient(stub(ConsentsStub, address, consents_pb2.DESCRIPTOR))
     database, log = await connect_as("segmentation"), await connect_as("profiles")
     cursor, outbox = Cursor("segmentation", "segmentation"), Outbox("segmentation")
     segments, evaluations = SegmentStore(database), EvaluationStore(database, outbox)
     memberships = Memberships(evaluations, profiles)
-    servicer = SegmentationRpc(segments, memberships, Definitions(segments, profiles), Inquiries(evaluations, profiles))
+    definitions, inquiries = Definitions(segments, profiles), Inquiries(evaluations, profiles)
+    servicer = SegmentationRpc(segments, memberships, definitions, inquiries, consents)
     address = await serve("segmentation", add_SegmentationServicer_to_server, servicer, segmentation_pb2.DESCRIPTOR)
     yield Platform(
         tenant=tenant,
         shop=shop,
+        ledger=ledger,
         stub=stub(SegmentationStub, address, segmentation_pb2.DESCRIPTOR),
         database=database,
         log=log,

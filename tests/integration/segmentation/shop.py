@@ -8,10 +8,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from rapport.features.v1 import features_pb2
+from rapport.profiles.v1 import consents_pb2, consents_pb2_grpc, profiles_pb2_grpc
 from rapport.profiles.v1 import profiles_pb2 as pb
-from rapport.profiles.v1 import profiles_pb2_grpc
 
 from chassis import context
+from chassis.errors import InvalidArgument
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FEATURES = ("orders_count", "revenue_total", "refunds_total", "days_since_last_order", "days_since_first_order")
@@ -106,6 +107,26 @@ class Shop(profiles_pb2_grpc.ProfilesServicer):
             known.setdefault(fact.message_id, fact)
             status = pb.RECEIPT_STATUS_ACCEPTED if is_new else pb.RECEIPT_STATUS_DUPLICATE
             answer.facts.add(message_id=fact.message_id, status=status)
+        return answer
+
+
+class Ledger(consents_pb2_grpc.ConsentsServicer):
+    """Everybody allows everything, but what is in `denied`: (profile id, purpose, channel)."""
+
+    def __init__(self) -> None:
+        self.denied: set[tuple[str, str, str]] = set()
+        self.calls = 0
+
+    async def CheckConsents(self, request: Any, call: Any) -> consents_pb2.CheckConsentsResponse:
+        self.calls += 1
+        answer = consents_pb2.CheckConsentsResponse()
+        for use in request.uses:
+            if use.channel == "fog":
+                raise InvalidArgument("a channel is one of any, sms", field="uses[0].channel")
+        for ref in request.refs:
+            answer.checks.add(
+                profile_id=ref, allowed=[(ref, use.purpose, use.channel) not in self.denied for use in request.uses]
+            )
         return answer
 
 

@@ -29,6 +29,7 @@ OTHERS = {
     "log_retention", "log_floors", "log_files", "migrations",
     "repeats", "plans", "quarantine", "plan_violations", "import_jobs", "import_rejections", "identity_rules", "erasures",
     "computed_traits", "computed_trait_queries", "match_runs", "match_suggestions",
+    "purposes",
 }  # fmt: skip
 
 
@@ -59,6 +60,10 @@ def _call(chance: random.Random, message_id: str, users: int) -> dict[str, Any]:
         case 0:
             traits = {"plan": chance.choice("abc"), "email": f"{chance.randrange(9)}@example.com"}
             return call | {"type": "identify", "traits": traits}
+        case 1 if chance.random() < 0.3:
+            said = {purpose: chance.random() < 0.5 for purpose in chance.sample(["ads", "news", "profiling"], 2)}
+            consent = {"context": {"consent": {"categoryPreferences": said}}}
+            return call | {"type": "track", "event": "Segment Consent Preference Updated", **consent}
         case 1:
             return call | {"type": "track", "event": "Order Completed", "properties": {"revenue": chance.randrange(99)}}
         case 2 if "userId" in who:
@@ -103,6 +108,7 @@ async def test_a_replay_says_what_the_live_tables_say(platform_database: Tempora
     async with rebuilding(platform_database, profiles) as rebuild:
         compared = await rebuild.compare()
     assert differing(compared) == []
+    assert {each.table: each.row_count for each in compared}["consents"] > 10
     assert {each.table for each in compared if each.row_count > 20} >= {"nodes", "links", "node_profiles", "traits", "timeline"}
     # What was announced when it happened is not announced again.
     assert (await profiles.rows(log_rows))[0][0] == before

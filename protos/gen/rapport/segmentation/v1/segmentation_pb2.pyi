@@ -199,6 +199,7 @@ class Segment(_message.Message):
     MEMBER_COUNT_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     REFRESHED_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """lower_snake_case, unique in the tenant: "high_value"."""
     name: _builtins.str
@@ -217,6 +218,10 @@ class Segment(_message.Message):
     def created(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def refreshed(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def use(self) -> Global___SegmentUse:
+        """What it is for; unset: nothing that consent is asked for."""
+
     def __init__(
         self,
         *,
@@ -230,14 +235,40 @@ class Segment(_message.Message):
         member_count: _builtins.int = ...,
         created: _timestamp_pb2.Timestamp | None = ...,
         refreshed: _timestamp_pb2.Timestamp | None = ...,
+        use: Global___SegmentUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "created", b"created", "refreshed", b"refreshed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "created", b"created", "refreshed", b"refreshed", "use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "created", b"created", "description", b"description", "family", b"family", "key", b"key", "member_count", b"member_count", "name", b"name", "refreshed", b"refreshed", "rfm_rule", b"rfm_rule", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "created", b"created", "description", b"description", "family", b"family", "key", b"key", "member_count", b"member_count", "name", b"name", "refreshed", b"refreshed", "rfm_rule", b"rfm_rule", "use", b"use", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Segment: _TypeAlias = Segment  # noqa: Y015
+
+@_typing.final
+class SegmentUse(_message.Message):
+    """Who does not allow it is not shown as a member. The membership itself is kept, so that it is there once they do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    purpose: _builtins.str
+    channel: _builtins.str
+    """Empty: any."""
+    def __init__(
+        self,
+        *,
+        purpose: _builtins.str = ...,
+        channel: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "purpose", b"purpose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentUse: _TypeAlias = SegmentUse  # noqa: Y015
 
 @_typing.final
 class CreateSegmentRequest(_message.Message):
@@ -247,11 +278,14 @@ class CreateSegmentRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     name: _builtins.str
     description: _builtins.str
     @_builtins.property
     def condition(self) -> Global___Condition: ...
+    @_builtins.property
+    def use(self) -> Global___SegmentUse: ...
     def __init__(
         self,
         *,
@@ -259,10 +293,11 @@ class CreateSegmentRequest(_message.Message):
         name: _builtins.str = ...,
         description: _builtins.str = ...,
         condition: Global___Condition | None = ...,
+        use: Global___SegmentUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "description", b"description", "key", b"key", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "description", b"description", "key", b"key", "name", b"name", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,18 +329,24 @@ class UpdateSegmentRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     @_builtins.property
     def condition(self) -> Global___Condition: ...
+    @_builtins.property
+    def use(self) -> Global___SegmentUse:
+        """Unset: it stays as it is. With an empty purpose: for nothing that consent is asked for."""
+
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         condition: Global___Condition | None = ...,
+        use: Global___SegmentUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "key", b"key", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -482,7 +523,10 @@ class ListMembersResponse(_message.Message):
 
     MEMBERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    WITHHELD_COUNT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    withheld_count: _builtins.int
+    """Members of this page whom their consent leaves out."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]: ...
     def __init__(
@@ -490,10 +534,11 @@ class ListMembersResponse(_message.Message):
         *,
         members: _abc.Iterable[Global___Member] | None = ...,
         next_page_token: _builtins.str = ...,
+        withheld_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "next_page_token", b"next_page_token", "withheld_count", b"withheld_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -546,16 +591,20 @@ class ListMembershipsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBERSHIPS_FIELD_NUMBER: _builtins.int
+    WITHHELD_COUNT_FIELD_NUMBER: _builtins.int
+    withheld_count: _builtins.int
+    """Segments whose use the profile does not allow."""
     @_builtins.property
     def memberships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Membership]: ...
     def __init__(
         self,
         *,
         memberships: _abc.Iterable[Global___Membership] | None = ...,
+        withheld_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships", "withheld_count", b"withheld_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
