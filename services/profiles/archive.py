@@ -10,15 +10,18 @@ import msgspec
 
 from chassis import telemetry
 from services.profiles import child
+from services.profiles.domain.consent import Use
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """What services.profiles.export answers with."""
+    """What services.profiles.export and select answer with."""
 
     path: str
     event_count: int
     digest: str
     through_us: int
+    # Profiles that are left out for what they do not allow.
+    withheld_count: int = 0
 
 
 class Redacted(msgspec.Struct, frozen=True):
@@ -38,6 +41,10 @@ class Archive:
     async def export(self, tenant_id: str) -> Exported:
         """Brings the tenant's archive up to date. Ends the process where nobody waits for it any more."""
         return msgspec.json.decode(await self._run("export", tenant_id), type=Exported)
+
+    async def select(self, tenant_id: str, use: Use) -> Exported:
+        """The same, and a copy of it without those who do not allow a use."""
+        return msgspec.json.decode(await self._run("select", tenant_id, use.purpose, use.channel), type=Exported)
 
     async def redact(self, tenant_id: str, node_ids: Sequence[UUID], upto: datetime) -> Mapping[str, int]:
         """Takes people's events that were received up to a time out of the tenant's archive; how many rows."""

@@ -14,7 +14,6 @@ import hashlib
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,7 @@ from rapport.profiles.v1 import event_pb2
 
 from chassis.db import Database, connect
 from chassis.log import message_of
+from services.profiles.archive import Exported
 from services.profiles.archived import write_table
 from services.profiles.domain.clock import DAY_US, microseconds
 from services.profiles.settings import Settings
@@ -51,17 +51,10 @@ _EVENTS: Final = pa.schema(
     ]
 )
 _IDENTITIES: Final = pa.schema([("node_id", pa.string()), ("profile_id", pa.string()), ("since", _MOMENT)])
+IDENTITIES: Final = "identities/identities.parquet"
+# After the tenant's name: the folder with the parts of its archive that are for a purpose, see select.py.
+SELECTED: Final = ".for"
 _SINCE_EVER_US: Final = microseconds(datetime.min.replace(tzinfo=UTC))
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What the service answers with."""
-
-    path: str
-    event_count: int
-    digest: str
-    through_us: int
 
 
 async def export(store: ExportStore, tenant_id: str, archive: Path) -> Exported:
@@ -84,7 +77,7 @@ async def export(store: ExportStore, tenant_id: str, archive: Path) -> Exported:
     return Exported(
         path=str(folder),
         event_count=sum(each.event_count for each in files.values()),
-        digest=_digest([*files.values(), identities]),
+        digest=digest([*files.values(), identities]),
         through_us=snapshot.through_us,
     )
 
@@ -112,7 +105,7 @@ def _write_identities(folder: Path, rows: Sequence[tuple[Any, Any, int | None]])
         pa.array([str(row[1]) for row in rows], pa.string()),
         pa.array([_SINCE_EVER_US if row[2] is None else row[2] for row in rows], _MOMENT),
     ]
-    return write(folder, "identities/identities.parquet", pa.Table.from_arrays(columns, schema=_IDENTITIES))
+    return write(folder, IDENTITIES, pa.Table.from_arrays(columns, schema=_IDENTITIES))
 
 
 def write(folder: Path, name: str, table: pa.Table) -> ArchiveFile:
@@ -126,7 +119,7 @@ def _sweep(folder: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _digest(files: Sequence[ArchiveFile]) -> str:
+def digest(files: Sequence[ArchiveFile]) -> str:
     """SHA-256, hex, over the paths and digests in the order of the paths."""
     sha = hashlib.sha256()
     for each in sorted(files, key=lambda one: one.path):

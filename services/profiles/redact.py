@@ -7,6 +7,7 @@ A process of its own for Arrow's sake, as services.profiles.export. Files appear
 """
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,14 +22,18 @@ import pyarrow.parquet as pq
 from chassis.db import connect
 from services.profiles.archive import Redacted
 from services.profiles.archived import redact_log
-from services.profiles.export import export, locked, write
+from services.profiles.export import SELECTED, export, locked, write
 from services.profiles.settings import Settings
 from services.profiles.store.exports import ArchiveFile, ExportStore
 from services.profiles.store.retention import RetentionStore
 
 
 async def redact(store: ExportStore, tenant_id: str, archive: Path, node_ids: Sequence[str], upto: datetime) -> Redacted:
-    """Reads every file of the tenant. Then brings the archive up to date, so that identities go too."""
+    """Reads every file of the tenant. Then brings the archive up to date, so that identities go too.
+
+    Copies for a purpose go whole: whoever needs one exports it again.
+    """
+    shutil.rmtree(archive / f"{tenant_id}{SELECTED}", ignore_errors=True)
     folder, people = archive / tenant_id, pa.array(node_ids, pa.string())
     rows = files = 0
     for known in (await store.files(tenant_id)).values():

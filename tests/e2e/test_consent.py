@@ -17,11 +17,6 @@ LISTS = {"GET /v1/profiles", "GET /v1/segments/{key}/members", "GET /v1/surveys/
 # Lists in which this customer is not: what is denied is left out of them all the same.
 OTHER_LISTS = {"GET /v1/identity-issues", "GET /v1/match-suggestions"}
 BATCHES = {"POST /v1/features:compute", "POST /v1/scores:batch", "POST /v1/recommendations:batch", "POST /v1/profiles:lookup"}
-# Reads by method; what they are for is to change, or they are no part of /v1.
-CHANGES = {
-    "POST /v1/import-jobs", "GET /v1/import-jobs", "GET /v1/import-jobs/{importJobId}",
-    "GET /v1/import-jobs/{importJobId}/rejections", "GET /v1/audit", "GET /v1/audit:verify", "POST /v1/exports",
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -109,6 +104,14 @@ def test_a_trait_and_a_segment_that_are_for_something_are_not_shown_without_it(s
     mine = owner.get(f"/v1/profiles/{shop.profile_id}/segments").json()
     assert "for_resale" not in {each["key"] for each in mine["data"]}
     assert mine["withheldCount"] == 1
+
+
+def test_an_export_leaves_out_who_denied_what_it_is_for(owner: httpx.Client) -> None:
+    whole, part = owner.post("/v1/exports"), owner.post("/v1/exports", params={"purpose": FORBIDDEN})
+    assert (whole.status_code, part.status_code) == (200, 200), part.text
+    assert (whole.json()["withheldCount"], part.json()["withheldCount"]) == (0, 1)
+    assert part.json()["eventCount"] < whole.json()["eventCount"]
+    assert part.json()["path"] != whole.json()["path"]
 
 
 def test_a_word_of_segments_shape_holds_for_reads_and_is_told(platform: Running, shop: OpenShop, owner: httpx.Client) -> None:

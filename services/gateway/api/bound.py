@@ -37,6 +37,8 @@ class People(Enum):
     IN_BODY = auto()
     # It finds them itself: rows of `data` that name them are left out of the answer. With `?ref=` only one is shown.
     IN_ROWS = auto()
+    # The service behind leaves them out; the endpoint passes on what it is for.
+    BY_SERVICE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,11 @@ async def _serve(handler: Handler, people: People, use: Use, request: Request) -
         await _check_one(request, named.replace(SLASH, "/"), use)
     if people is People.IN_ROWS:
         return await _without_denied(request, await handler(request), use)
-    if people is People.IN_BODY:
+    if people in (People.IN_BODY, People.BY_SERVICE):
         request.state.denials = Denials(use)
         response = await handler(request)
         if not request.state.denials.were_asked and response.status_code == 200:
-            raise RuntimeError("an endpoint whose body names people has not asked whom to leave out")
+            raise RuntimeError("an endpoint has neither asked whom to leave out nor passed it on")
         return response
     return await handler(request)
 
@@ -132,6 +134,11 @@ class Denials:
         checks = await _checked(services, unique, self.use)
         pairs = zip(unique, checks, strict=True)
         return {ref: check.profile_id for ref, check in pairs if check.profile_id and not check.allowed[0]}
+
+    def passed_on(self) -> Use | None:
+        """What the request is for, for a service that leaves people out by itself."""
+        self.were_asked = True
+        return self.use
 
 
 def _denials(request: Request) -> Denials:

@@ -90,6 +90,7 @@ class Export(Answer):
     event_count: int
     digest: str
     through: datetime | None = Field(description="Everything received before this is in it.")
+    withheld_count: int = Field(description="Profiles that are left out: they do not allow the purpose.")
 
 
 @routes.get("/v1/features")
@@ -141,7 +142,13 @@ async def get_freshness(services: Services) -> Freshness:
 
 
 @routes.post("/v1/exports")
-@needs(Scope.MODELS)
-async def create_export(services: Services) -> Export:
-    """Writes the tenant's log to Parquet, for training. What stands already is not written again."""
-    return Export.of(await services.profiles.ExportLog(profiles_pb2.ExportLogRequest(), timeout=LONG_S))
+@needs(Scope.MODELS, people=People.BY_SERVICE)
+async def create_export(services: Services, denials: DenialsOf) -> Export:
+    """Writes the tenant's log to Parquet, for training. What stands already is not written again.
+
+    For a purpose: a copy without those who do not allow it now.
+    """
+    request = profiles_pb2.ExportLogRequest()
+    if (use := denials.passed_on()) is not None:
+        request.purpose, request.channel = use.purpose, use.channel
+    return Export.of(await services.profiles.ExportLog(request, timeout=LONG_S))

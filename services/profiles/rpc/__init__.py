@@ -11,6 +11,7 @@ from ml.features.catalogue import EVERY
 from services.profiles.archive import Archive
 from services.profiles.domain import refs
 from services.profiles.domain.clock import moment_of
+from services.profiles.domain.consent import Use, channel_of, purpose_of
 from services.profiles.features import Features
 from services.profiles.ingest import Ingest
 from services.profiles.lookup import Lookup
@@ -121,9 +122,18 @@ class ProfilesRpc(profiles_pb2_grpc.ProfilesServicer):
 
     async def ExportLog(self, request: pb.ExportLogRequest, context: object) -> pb.ExportLogResponse:
         tenant = await self._parts.tenants.present()
-        done = await self._parts.archive.export(tenant.tenant_id)
+        archive = self._parts.archive
+        if request.purpose or request.channel:
+            use = Use(purpose_of(request.purpose, "purpose"), channel_of(request.channel, "channel"))
+            done = await archive.select(tenant.tenant_id, use)
+        else:
+            done = await archive.export(tenant.tenant_id)
         return pb.ExportLogResponse(
-            path=done.path, event_count=done.event_count, digest=done.digest, through=wire.timestamp(moment_of(done.through_us))
+            path=done.path,
+            event_count=done.event_count,
+            digest=done.digest,
+            through=wire.timestamp(moment_of(done.through_us)),
+            withheld_count=done.withheld_count,
         )
 
     async def GetFreshness(self, request: pb.GetFreshnessRequest, context: object) -> pb.GetFreshnessResponse:

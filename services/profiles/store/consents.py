@@ -45,6 +45,8 @@ SELECT EXISTS (
 )
 """
 _RESOLVE: Final = "SELECT node_id, profile_id FROM nodes WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])"
+_PROFILES: Final = "SELECT profile_id FROM profiles WHERE tenant_id = $1 AND profile_id > $2 ORDER BY profile_id LIMIT $3"
+_NODES: Final = "SELECT node_id FROM nodes WHERE tenant_id = $1 AND profile_id = ANY($2::uuid[])"
 _BASES: Final = """
 SELECT purpose, legal_basis FROM profiles.purposes WHERE tenant_id = $1 AND ($2::text[] IS NULL OR purpose = ANY($2))
 """
@@ -127,6 +129,16 @@ class ConsentStore:
         for row in rows:
             records.setdefault(row[0], []).append(_record(row[1:]))
         return Known(profile_of, records, bases)
+
+    async def profiles(self, tenant_id: str, after: UUID, limit: int) -> list[UUID]:
+        """By id."""
+        async with self._database.connection() as connection:
+            return [row[0] for row in await connection.fetch(_PROFILES, tenant_id, after, limit)]
+
+    async def nodes(self, tenant_id: str, profile_ids: Sequence[UUID]) -> list[UUID]:
+        """Of all of these profiles."""
+        async with self._database.connection() as connection:
+            return [row[0] for row in await connection.fetch(_NODES, tenant_id, profile_ids)]
 
     async def holds(self, tenant_id: str, node_id: UUID, purpose: str, channel: str, event_id: bytes) -> bool:
         """Whether the projections show it."""

@@ -90,7 +90,7 @@ FROM (
 WHERE profile.tenant_id = $1 AND profile.profile_id = sums.profile_id
 """
 _TAKE_FROM_CLOCK: Final = "UPDATE profiles.clocks SET event_count = event_count - $2 WHERE tenant_id = $1"
-_TOLD_BY_EVENTS: Final = ("profiles.traits", "profiles.personal_traits", "profiles.identifiers")
+_TOLD_BY_EVENTS: Final = ("profiles.traits", "profiles.personal_traits", "profiles.identifiers", "profiles.consents")
 
 # What is held back; its content is told as events are.
 _HELD: Final = "event_id, node_id, received_at, ts, type, name, plan_version, rule, field, message, state, decided_at"

@@ -157,7 +157,10 @@ class Profiles(ProfilesServicer):
         return profiles.GetFreshnessResponse(event_count=3, p50_s=0.25, now=stamp())
 
     async def ExportLog(self, request: Any, call: object) -> profiles.ExportLogResponse:
-        return profiles.ExportLogResponse(path="/archive", event_count=3, digest="d" * 64, through=stamp())
+        withheld = 1 if request.purpose else 0
+        return profiles.ExportLogResponse(
+            path="/archive", event_count=3, digest="d" * 64, through=stamp(), withheld_count=withheld
+        )
 
     async def CreateTenant(self, request: Any, call: object) -> profiles.CreateTenantResponse:
         created = request.tenant_id not in self.tenants

@@ -158,6 +158,13 @@ async def test_of_several_each_one_is_answered_and_the_denied_ones_are_not_asked
     assert [(each["status"], each["items"]) for each in found] == [("CONSENT_DENIED", []), ("NOT_FOUND", [])]
 
 
+async def test_an_export_is_for_its_purpose(reader: httpx.AsyncClient, backstage: Backstage) -> None:
+    whole = await reader.post("/v1/exports")
+    part = await reader.post("/v1/exports", params={"purpose": "research", "channel": "web"})
+    assert (whole.json()["withheldCount"], part.json()["withheldCount"]) == (0, 1)
+    assert (await reader.post("/v1/exports", params={"channel": "web"})).status_code == 400
+
+
 async def test_an_unknown_person_is_unknown_as_before(reader: httpx.AsyncClient) -> None:
     for purpose in ("service", FORBIDDEN):
         answer = await reader.get("/v1/profiles/user_id:nobody", params={"purpose": purpose})

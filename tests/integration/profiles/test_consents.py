@@ -3,8 +3,10 @@
 import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 from rapport.features.v1 import features_pb2
@@ -37,9 +39,8 @@ class Ledger:
     async def say(
         self, ref: str, state: Any, purpose: str = "marketing", channel: str = "any", at: datetime | None = None, **more: str
     ) -> pb.ConsentStanding:
-        request = pb.RecordConsentRequest(
-            ref=ref, purpose=purpose, channel=channel, state=state, **({"source": "checkout", "proof_version": "v1"} | more)
-        )
+        origin: dict[str, Any] = {"source": "checkout", "proof_version": "v1"} | more
+        request = pb.RecordConsentRequest(ref=ref, purpose=purpose, channel=channel, state=state, **origin)
         if at is not None:
             request.timestamp.FromDatetime(at)
         return (await self.stub.RecordConsent(request)).standing
@@ -242,6 +243,50 @@ async def test_another_tenant_says_and_hears_nothing(profiles: Profiles, ledger:
         assert await ledger.may(ADA) is True
         assert list((await ledger.stub.ListPurposes(pb.ListPurposesRequest())).purposes) == []
     assert [each.key for each in (await ledger.stub.ListPurposes(pb.ListPurposesRequest())).purposes] == ["marketing"]
+
+
+def read(archive: Path) -> tuple[set[str], set[str]]:
+    """(the nodes that its identities name, those that its events are of)."""
+    identities = pq.ParquetFile(archive / "identities" / "identities.parquet").read().to_pylist()
+    events = [row for file in archive.glob("events/*/*.parquet") for row in pq.ParquetFile(file).read().to_pylist()]
+    return {row["node_id"] for row in identities}, {row["node_id"] for row in events}
+
+
+def is_there(folder: str) -> bool:
+    return Path(folder).exists()
+
+
+async def test_an_export_for_a_purpose_leaves_out_who_does_not_allow_it(
+    profiles: Profiles, ledger: Ledger, office: PrivacyRpc
+) -> None:
+    await profiles.take(viewed("ada", anonymousId="a1"), viewed("bob"), viewed("eve"))
+    await ledger.say(ADA, DENIED)
+    users = dict(zip("abe", await profiles.resolve(ADA, "user_id:bob", "user_id:eve"), strict=True))
+
+    async def export(purpose: str, channel: str = "") -> tuple[profiles_pb.ExportLogResponse, set[str]]:
+        done = await profiles.stub.ExportLog(profiles_pb.ExportLogRequest(purpose=purpose, channel=channel), timeout=60)
+        people, nodes = read(Path(done.path))
+        assert nodes <= people
+        return done, people
+
+    whole, everybody = await export("")
+    assert (set(users.values()) <= everybody, whole.withheld_count) == (True, 0)
+    part, some = await export("marketing")
+    assert (part.withheld_count, users["a"] in some) == (1, False)
+    assert {users["b"], users["e"]} <= some
+    assert part.event_count < whole.event_count
+    assert part.digest != whole.digest
+    # SMS needs a grant, and nobody gave one: an archive without anybody.
+    assert (await export("marketing", "sms"))[0].withheld_count == 3
+    await ledger.say("user_id:bob", GRANTED, channel="sms")
+    assert (await export("marketing", "sms"))[1] == {users["b"]}
+    for wrong, field in ((("", "sms"), "purpose"), (("marketing", "fog"), "channel")):
+        with pytest.raises(InvalidArgument) as refusal:
+            await export(*wrong)
+        assert refusal.value.field == field
+    assert is_there(part.path)
+    await erased(office, "user_id:eve")
+    assert not is_there(part.path)
 
 
 async def test_what_was_allowed_is_exported_and_erased_with_the_person(

@@ -915,12 +915,21 @@ Global___ComputeFeaturesResponse: _TypeAlias = ComputeFeaturesResponse  # noqa: 
 class ExportLogRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    purpose: _builtins.str
+    """What the export is for; empty: nothing that consent is asked for. Who does not allow it now is left out."""
+    channel: _builtins.str
+    """Empty: any."""
     def __init__(
         self,
+        *,
+        purpose: _builtins.str = ...,
+        channel: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "purpose", b"purpose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -934,11 +943,14 @@ class ExportLogResponse(_message.Message):
     EVENT_COUNT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     THROUGH_FIELD_NUMBER: _builtins.int
+    WITHHELD_COUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Folder with `events/` and `identities/` below it."""
     event_count: _builtins.int
     digest: _builtins.str
     """SHA-256 over the files' digests."""
+    withheld_count: _builtins.int
+    """Profiles that are left out."""
     @_builtins.property
     def through(self) -> _timestamp_pb2.Timestamp:
         """Everything received before this is in it."""
@@ -950,10 +962,11 @@ class ExportLogResponse(_message.Message):
         event_count: _builtins.int = ...,
         digest: _builtins.str = ...,
         through: _timestamp_pb2.Timestamp | None = ...,
+        withheld_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["through", b"through"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "event_count", b"event_count", "path", b"path", "through", b"through"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "event_count", b"event_count", "path", b"path", "through", b"through", "withheld_count", b"withheld_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
