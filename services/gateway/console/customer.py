@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from rapport.profiles.v1 import profiles_pb2
+from rapport.profiles.v1 import consents_pb2, profiles_pb2
 from rapport.recommendation.v1 import recommendation_pb2
 from rapport.scoring.v1 import scoring_pb2
 from rapport.segmentation.v1 import segmentation_pb2
@@ -38,6 +38,7 @@ async def show(visit: Visit) -> View:
         events=_events(visit, profile_id, visit.asked("next")),
         score=_latest_score(services, profile_id),
         memberships=_memberships(services, profile_id),
+        consents=_consents(services, profile_id),
         items=_items(visit, profile_id),
         actions=_actions(visit, profile_id),
     )
@@ -132,6 +133,11 @@ def _shown_score(message: scoring_pb2.Score) -> Fields:
 async def _memberships(services: Services, profile_id: str) -> list[Fields]:
     request = segmentation_pb2.ListMembershipsRequest(profile_id=profile_id)
     return [plain(each) for each in (await services.segmentation.ListMemberships(request)).memberships]
+
+
+async def _consents(services: Services, profile_id: str) -> list[Fields]:
+    answer = await services.consents.ListConsents(consents_pb2.ListConsentsRequest(ref=profile_id, page_size=1))
+    return [plain(each) for each in answer.standings]
 
 
 async def _items(visit: Visit, profile_id: str) -> Fields:

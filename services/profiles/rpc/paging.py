@@ -89,9 +89,12 @@ def said_before(token: str) -> tuple[datetime, bytes, str, str] | None:
         return None
     try:
         us, event_id, purpose, channel = _parts(token)
-        return moment_of(int(us)), bytes.fromhex(event_id), purpose, channel
+        place = moment_of(int(us)), bytes.fromhex(event_id), purpose, channel
     except (ValueError, OverflowError):
         raise _bad() from None
+    if "\x00" in purpose + channel:
+        raise _bad()
+    return place
 
 
 def number_token(number: int) -> str:

@@ -158,7 +158,7 @@ async def test_features_are_told(http: httpx.AsyncClient, ada: str, customer: st
     freshness = await answered(http, "GET", "/v1/freshness")
     assert (freshness["p50Seconds"], freshness["now"], freshness["lagEvents"]) == (0.25, NOON, 0)
     exported = await answered(http, "POST", "/v1/exports", {})
-    assert exported == {"path": "/archive", "eventCount": 3, "digest": "d" * 64, "through": NOON}
+    assert exported == {"path": "/archive", "eventCount": 3, "digest": "d" * 64, "through": NOON, "withheldCount": 0}
     spread = await answered(http, "GET", "/v1/scores/distribution")
     assert (spread["binCounts"], spread["newest"]) == ([1] * 10, None)
 

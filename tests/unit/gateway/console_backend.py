@@ -16,6 +16,8 @@ from rapport.evaluation.v1 import evaluation_pb2 as evaluation
 from rapport.evaluation.v1.evaluation_pb2_grpc import EvaluationServicer, add_EvaluationServicer_to_server
 from rapport.feedback.v1 import feedback_pb2 as feedback
 from rapport.feedback.v1.feedback_pb2_grpc import FeedbackServicer, add_FeedbackServicer_to_server
+from rapport.profiles.v1 import consents_pb2
+from rapport.profiles.v1.consents_pb2_grpc import ConsentsServicer, add_ConsentsServicer_to_server
 from rapport.profiles.v1.profiles_pb2_grpc import add_ProfilesServicer_to_server
 from rapport.recommendation.v1.recommendation_pb2_grpc import add_RecommendationServicer_to_server
 from rapport.scoring.v1.scoring_pb2_grpc import add_ScoringServicer_to_server
@@ -136,6 +138,27 @@ class Evaluation(EvaluationServicer):
         )  # fmt: skip
 
 
+class Consents(ConsentsServicer):
+    """Everybody of the shop denies advertising, and has said nothing of SMS."""
+
+    async def ListConsents(self, request: Any, call: object) -> consents_pb2.ListConsentsResponse:
+        if context.tenant() != SHOP:
+            return consents_pb2.ListConsentsResponse(profile_id=request.ref)
+        said = consents_pb2.ConsentRecord(
+            purpose="advertising", channel="any", state=consents_pb2.CONSENT_STATE_DENIED, source="checkout",
+            proof_version="terms-2026-03", timestamp=stamp(), recorded=stamp(),
+        )  # fmt: skip
+        denied = consents_pb2.ConsentStanding(
+            purpose="advertising", channel="any", state=said.state, ground=consents_pb2.CONSENT_GROUND_ANY_CHANNEL, record=said
+        )
+        default = consents_pb2.CONSENT_GROUND_CHANNEL_DEFAULT
+        sms = consents_pb2.ConsentStanding(purpose="service", channel="sms", ground=default)
+        service = consents_pb2.ConsentStanding(
+            purpose="service", channel="any", allowed=True, ground=consents_pb2.CONSENT_GROUND_LEGAL_BASIS
+        )
+        return consents_pb2.ListConsentsResponse(profile_id=request.ref, standings=[denied, service, sms])
+
+
 @dataclass(slots=True)
 class Keys:
     """Keys as the gateway's store would give them."""
@@ -174,6 +197,8 @@ class Backend:
         add, servicer = _PARTS[name]
         server = self.servers[name] = rpc.Server(name, "test")
         server.add(add, servicer(), clients.CONTRACTS[name][0][2])
+        if name == "profiles":
+            server.add(add_ConsentsServicer_to_server, Consents(), consents_pb2.DESCRIPTOR)
         self.targets[name] = f"127.0.0.1:{await server.start(self.targets.get(name, '127.0.0.1:0'))}"
 
     async def stop(self, name: str) -> None:

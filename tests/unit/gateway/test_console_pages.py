@@ -313,6 +313,19 @@ async def test_why_somebody_is_in_a_segment_is_told_condition_by_condition(reade
     assert "Does not hold: orders_count >= 3 here: 2" in page
 
 
+async def test_what_a_customer_allows_is_shown_with_its_reason(reader: httpx.AsyncClient) -> None:
+    page = await text_of(reader, f"/console/customers/{BOUGHT.profile_id}")
+    for words in (
+        "advertising",
+        "not allowed",
+        "said for all channels",
+        "terms-2026-03",
+        "service · SMS",
+        "a grant of its own",
+    ):
+        assert words in page, words
+
+
 @pytest.mark.parametrize("service", ["segmentation", "scoring", "recommendation"])
 async def test_a_customer_stays_readable_while_a_service_is_down(
     backend: Backend, reader: httpx.AsyncClient, service: str
