@@ -53,6 +53,9 @@ class Reason(Enum):
     INVALID_KEY = "The key is unknown or revoked."
     MISSING_KEY = "A key is needed: HTTP Basic with the key as user name, or Bearer."
     MISSING_SCOPE = "The key is good, but lacks the scope that the message names."
+    INVALID_TOKEN = "The identity provider's token is not good, or not for us; the message says why."  # noqa: S105
+    UNKNOWN_TENANT = "The token is good, but its tenant is none of ours."
+    MISSING_ROLE = "The token is good, but names none of the roles viewer, analyst, ml_engineer, operator, admin."
     MISSING_TENANT = "A call between services came without a tenant."
     # things
     NOT_FOUND = "There is no such thing, or it belongs to somebody else."
@@ -85,6 +88,7 @@ class Reason(Enum):
     DATABASE_UNAVAILABLE = "The database does not answer."
     SERVICE_UNAVAILABLE = "A service behind this one does not answer."
     REGISTRY_UNAVAILABLE = "The model registry does not answer."
+    PROVIDER_UNAVAILABLE = "The identity provider does not answer, and the token cannot be checked without it."
     METRICS_UNAVAILABLE = "The metrics source does not answer."
     INTERNAL = "A bug on our side; the request id finds it in the log."
 

@@ -1,13 +1,14 @@
-"""Keys and their scopes, the pace at which a key may ask, and what a repeated request means."""
+"""Keys and people, their scopes, the pace at which they may ask, and what a repeated request means."""
 
 import hmac
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import Enum, StrEnum
 from hashlib import sha256
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final, cast
 
 from chassis.errors import Conflict, Denied, InvalidArgument, Reason, Unauthenticated
 
@@ -21,16 +22,20 @@ MOST_OVERLAP: Final = timedelta(days=90)
 
 ID_BYTES: Final = 6
 SECRET_BYTES: Final = 32
+# No "@", no blank: not an address, and not somebody's whole name.
+_OPAQUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._|:-]{0,127}")
 _KEY: Final = re.compile(r"(wk|sk)_([0-9a-f]{12})_([0-9a-f]{64})")
 
 
 class Scope(StrEnum):
-    """What a key may do."""
+    """What a key or a person may do. DEFINE: segments, experiments, surveys, traits; OPERATE: plans, retention, who is who."""
 
     INGEST = "ingest"
     READ = "read"
     PERSONAL = "personal"
     MANAGE = "manage"
+    DEFINE = "define"
+    OPERATE = "operate"
     SCORE = "score"
     ANSWERS = "answers"
     MODELS = "models"
@@ -42,6 +47,31 @@ class Kind(StrEnum):
     WRITE = "write"
     PRIVATE = "private"
 
+
+# Who has the second has the first.
+PART_OF: Final = {Scope.DEFINE: Scope.MANAGE, Scope.OPERATE: Scope.MANAGE}
+
+
+class Role(StrEnum):
+    """What a person is, as the identity provider's token says."""
+
+    VIEWER = "viewer"
+    ANALYST = "analyst"
+    ML_ENGINEER = "ml_engineer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+# The one table of what a role may do; who has several may do what any of them may.
+SCOPES_OF: Final[Mapping[Role, frozenset[Scope]]] = MappingProxyType(
+    {
+        Role.VIEWER: frozenset({Scope.READ}),
+        Role.ANALYST: frozenset({Scope.READ, Scope.SCORE, Scope.ANSWERS, Scope.DEFINE}),
+        Role.ML_ENGINEER: frozenset({Scope.READ, Scope.SCORE, Scope.MODELS}),
+        Role.OPERATOR: frozenset({Scope.READ, Scope.INGEST, Scope.OPERATE}),
+        Role.ADMIN: frozenset(Scope),
+    }
+)
 
 PREFIXES: Final = {Kind.WRITE: "wk", Kind.PRIVATE: "sk"}
 # Personal values are asked for by name, never had by default.
@@ -68,6 +98,16 @@ class Key:
     expires: datetime | None = None
     pace: "Pace" = field(default_factory=lambda: Pace())
 
+    @property
+    def name(self) -> str:
+        """For paces."""
+        return self.key_id
+
+    @property
+    def actor(self) -> str:
+        """For the audit log."""
+        return self.key_id
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -83,6 +123,66 @@ class Pace:
                 raise InvalidArgument(f"{name} is over 0 and at most {MOST_PER_S:,.0f}", field=name)
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody whom the identity provider knows. `subject` is its own name for them, never an address."""
+
+    tenant_id: str
+    subject: str
+    roles: frozenset[Role]
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What any of the roles may do."""
+        return frozenset[Scope]().union(*(SCOPES_OF[role] for role in self.roles))
+
+    @property
+    def pace(self) -> Pace:
+        """As of a key that has none of its own."""
+        return Pace()
+
+    @property
+    def name(self) -> str:
+        """For paces; of two tenants' people never the same."""
+        return f"{self.tenant_id}/{self.subject}"
+
+    @property
+    def actor(self) -> str:
+        """For the audit log: "sub:248289761001/admin"."""
+        return f"sub:{self.subject}/{'+'.join(sorted(self.roles))}"
+
+
+def roles_with(scope: Scope) -> list[Role]:
+    """The roles that have the scope, in the order of the table."""
+    return [role for role, scopes in SCOPES_OF.items() if holds(scopes, scope)]
+
+
+def roles_in(claim: object) -> frozenset[Role]:
+    """The roles that a token names: a list, or one text with blanks or commas between them. Others are not ours."""
+    named = re.split(r"[\s,]+", claim) if isinstance(claim, str) else claim
+    if not isinstance(named, list):
+        return frozenset()
+    texts = {text for text in cast("list[object]", named) if isinstance(text, str)}
+    return frozenset(role for role in Role if role.value in texts)
+
+
+def claim_of(claims: Mapping[str, Any], path: str) -> object:
+    """The claim of that name; else what a path with dots leads to, as "realm_access.roles". None where there is nothing."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for name in path.split("."):
+        if not isinstance(found, Mapping):
+            return None
+        found = cast("Mapping[str, Any]", found).get(name)
+    return found
+
+
+def subject_named(subject: str) -> str:
+    """A subject as it may be written down: itself where it is an opaque name, else its digest: it may be an address."""
+    return subject if _OPAQUE.fullmatch(subject) else sha256(subject.encode()).hexdigest()[:32]
+
+
 def write_key_text(kind: Kind, *, identity: bytes, secret: bytes) -> str:
     """The text of a new key: kind, public id (ID_BYTES random bytes), secret (SECRET_BYTES)."""
     return f"{PREFIXES[kind]}_{identity.hex()}_{secret.hex()}"
@@ -91,6 +191,11 @@ def write_key_text(kind: Kind, *, identity: bytes, secret: bytes) -> str:
 def key_id_of(text: str) -> str | None:
     """The public part of a key's text, "wk_0123456789ab"; None where it is no key."""
     return text[:15] if _KEY.fullmatch(text) else None
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether a text may be a signed JWT: three parts, the first a JSON object in base64."""
+    return text.startswith("eyJ") and text.count(".") == 2
 
 
 def digest_of(text: str) -> bytes:
@@ -128,10 +233,20 @@ def scopes_for(kind: Kind, asked: Sequence[str] = ()) -> frozenset[Scope]:
     return frozenset(Scope(name) for name in asked) or DEFAULT_PRIVATE_SCOPES
 
 
-def require(scopes: Set[Scope], needed: Scope) -> None:
-    """Raises Denied, naming the scope that is missing."""
-    if needed not in scopes:
+def holds(scopes: Set[Scope], needed: Scope) -> bool:
+    """Whether the scope is among them, or is part of one."""
+    return needed in scopes or PART_OF.get(needed) in scopes
+
+
+def require(scopes: Set[Scope], needed: Scope, roles: Set[Role] | None = None) -> None:
+    """Raises Denied, naming the scope that is missing, and to a person the roles that have it. `roles` None: of a key."""
+    if holds(scopes, needed):
+        return
+    if roles is None:
         raise Denied(f"the key lacks the scope {needed.value!r}", metadata={"scope": needed.value})
+    having = ", ".join(roles_with(needed))
+    message = f"{', '.join(sorted(roles))} lacks the scope {needed.value!r}; roles that have it: {having}"
+    raise Denied(message, metadata={"scope": needed.value, "roles": having})
 
 
 def check_tenant(name: str) -> str:

@@ -9,10 +9,11 @@ from datetime import UTC, date, datetime
 from math import ceil
 
 from chassis.errors import Error, Exhausted, Reason
-from services.gateway.domain import Bucket, Key, Scope, admits, key_id_of, unauthenticated
+from services.gateway.domain import Bucket, Key, Person, Role, Scope, admits, key_id_of, looks_like_token, unauthenticated
 
 Find = Callable[[str], Awaitable[Key | None]]
 Mark = Callable[[str], Awaitable[None]]
+Know = Callable[[str], Awaitable[Person]]
 
 FRESH_S = 5.0
 # Of key ids, known and unknown; beyond it all are looked up anew, so nobody can fill the memory with made-up ids.
@@ -21,18 +22,27 @@ MOST_ENTRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A key that was checked. `text` is the key itself: never logged, never stored."""
+    """A key or a person, checked. `text` is the key or the token itself: never logged, never stored."""
 
-    key: Key
+    who: Key | Person
     text: str
 
     @property
     def tenant(self) -> str:
-        return self.key.tenant_id
+        return self.who.tenant_id
 
     @property
     def scopes(self) -> frozenset[Scope]:
-        return self.key.scopes
+        return self.who.scopes
+
+    @property
+    def roles(self) -> frozenset[Role] | None:
+        """None: a key."""
+        return self.who.roles if isinstance(self.who, Person) else None
+
+    @property
+    def actor(self) -> str:
+        return self.who.actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +64,20 @@ class _Entry:
 
 
 class Keyring:
-    """Checks keys. A revoked key is refused FRESH_S after its revocation at the latest."""
+    """Checks keys, and has people checked. A revoked key is refused FRESH_S after its revocation at the latest."""
 
     def __init__(
-        self, find: Find, *, rate_per_s: float, mark_used: Mark | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        find: Find,
+        *,
+        rate_per_s: float,
+        mark_used: Mark | None = None,
+        people: Know | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = find
+        # Who has this token; None: only keys count.
+        self._people = people
         self._mark_used = mark_used
         self._marked: set[tuple[str, date]] = set()
         self._marking: set[asyncio.Task[None]] = set()
@@ -79,6 +97,8 @@ class Keyring:
     async def caller_by(self, text: str) -> Caller:
         """Who has the key with this text. Raises as `caller_of` does."""
         key_id = key_id_of(text)
+        if key_id is None and self._people is not None and looks_like_token(text):
+            return Caller(await self._people(text), text)
         key = await self._key(key_id) if key_id else None
         now = datetime.now(UTC)
         if not admits(key, text, at=now) or key is None:
@@ -108,10 +128,10 @@ class Keyring:
     def take(self, caller: Caller) -> Allowance:
         """Counts one request. `remaining` is -1 where there was no room for it, or where the key has sent too many events."""
         now = self._clock()
-        key = caller.key
-        bucket = self._bucket(self._requests, key.key_id, key.pace.requests_per_s or self._rate, now)
-        if (events_per_s := key.pace.events_per_s) is not None:
-            events = self._bucket(self._events, key.key_id, events_per_s, now)
+        who = caller.who
+        bucket = self._bucket(self._requests, who.name, who.pace.requests_per_s or self._rate, now)
+        if (events_per_s := who.pace.events_per_s) is not None:
+            events = self._bucket(self._events, who.name, events_per_s, now)
             if not events.has_any(now):
                 return Allowance(int(events_per_s), -1, ceil(events.next_in_s))
         remaining = int(bucket.tokens) if bucket.take(now) else -1
@@ -120,14 +140,14 @@ class Keyring:
 
     def spend(self, caller: Caller, events: int) -> None:
         """Counts the events of a body. A body may hold more than the key has left: the next ones then wait longer."""
-        if bucket := self._events.get(caller.key.key_id):
+        if bucket := self._events.get(caller.who.name):
             bucket.spend(events)
 
-    def _bucket(self, buckets: dict[str, Bucket], key_id: str, whole: float, now: float) -> Bucket:
+    def _bucket(self, buckets: dict[str, Bucket], name: str, whole: float, now: float) -> Bucket:
         rate = whole / self.replicas
-        bucket = buckets.get(key_id)
+        bucket = buckets.get(name)
         if bucket is None:
-            bucket = buckets[key_id] = Bucket(rate, max(1.0, rate), now)
+            bucket = buckets[name] = Bucket(rate, max(1.0, rate), now)
         bucket.rate = rate  # the key's pace, or the number of replicas, may have changed
         return bucket
 

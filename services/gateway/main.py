@@ -5,11 +5,12 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator, Generator
 from datetime import UTC, datetime, timedelta
+from typing import Self
 from uuid import UUID, uuid4
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chassis import telemetry
 from chassis.errors import Unavailable
@@ -19,7 +20,9 @@ from services.gateway import api, clients, erasing
 from services.gateway.audit import AuditStore
 from services.gateway.capacity import PATIENCE_S, Capacity
 from services.gateway.keyring import Keyring
-from services.gateway.store import AnswerStore, KeyStore, ReplicaStore
+from services.gateway.people import People, SignIn
+from services.gateway.provider import Provider, is_safe
+from services.gateway.store import AnswerStore, KeyStore, ReplicaStore, SessionStore
 
 ANSWERS_KEPT = timedelta(hours=24)
 SWEEP_EVERY_S = 600.0
@@ -51,6 +54,31 @@ class Settings(ServiceSettings):
     )
     allowed_origins: str = Field("*", description="Origins whose pages may send events, with commas between them; *: all.")
 
+    oidc_issuer: str = Field(
+        "", description="The identity provider's issuer, as https://login.example.com; empty: only keys sign in."
+    )
+    oidc_audience: str = Field(
+        "", description="Our client id at the provider; tokens have to be for it. Needed with an issuer."
+    )
+    oidc_client_secret: str = Field("", repr=False, description="Of a confidential client; empty: a public one.")
+    oidc_tenant_claim: str = Field("tenant", description="The token's claim that names the tenant; a path has dots.")
+    oidc_roles_claim: str = Field(
+        "roles", description="The token's claim that names the roles; a path has dots, as realm_access.roles."
+    )
+    public_url: str = Field(
+        "", description="Where browsers find the console, as https://rapport.example.com. Needed with an issuer."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """An issuer needs who we are to it, and where it sends people back to; neither in the clear."""
+        if self.oidc_issuer and not (self.oidc_audience and self.public_url):
+            raise ValueError("oidc_issuer needs oidc_audience and public_url")
+        for name in ("oidc_issuer", "public_url"):
+            if (url := getattr(self, name)) and not is_safe(url):
+                raise ValueError(f"{name} begins with https://; http:// is for this machine only")
+        return self
+
     @property
     def targets(self) -> dict[str, str]:
         """gRPC addresses by service."""
@@ -71,23 +99,41 @@ async def assemble(settings: Settings, host: Host) -> FastAPI:
     services = clients.connect(host.channel, settings.targets)
     answers = AnswerStore(database)
 
+    sessions = SessionStore(database)
+
     async def sweep() -> None:
         while True:
             await answers.sweep(at=datetime.now(UTC), keep=ANSWERS_KEPT)
+            await sessions.sweep(at=datetime.now(UTC))
             await asyncio.sleep(SWEEP_EVERY_S)
 
     host.background("sweep", sweep)
     host.background("erasing", lambda: erasing.follow(services))
     keys = KeyStore(database)
-    keyring = Keyring(keys.find, rate_per_s=settings.rate_limit_per_s, mark_used=keys.mark_used)
+    sign_in = await people_of(settings, host, keys, sessions)
+    people = sign_in.people if sign_in else None
+    keyring = Keyring(keys.find, rate_per_s=settings.rate_limit_per_s, mark_used=keys.mark_used, people=people)
     replica_id, replicas = uuid4(), ReplicaStore(database)
     keyring.replicas = await replicas.tell(replica_id, gone_after=GONE_AFTER)
     host.background("replicas", lambda: count_replicas(replicas, replica_id, keyring))
     capacity = Capacity(patience_s=settings.intake_patience_s)
     origins = frozenset(origin.strip().rstrip("/") for origin in settings.allowed_origins.split(",") if origin.strip())
-    return api.build(
-        services, keyring, answers, AuditStore(database), version=settings.version, capacity=capacity, origins=origins
+    audit = AuditStore(database)
+    app = api.build(
+        services, keyring, answers, audit, version=settings.version, capacity=capacity, origins=origins, sign_in=sign_in
     )
+    app.state.public_url = settings.public_url
+    return app
+
+
+async def people_of(settings: Settings, host: Host, keys: KeyStore, sessions: SessionStore) -> SignIn | None:
+    """None where no issuer is set."""
+    if not settings.oidc_issuer:
+        return None
+    provider = Provider(settings.oidc_issuer, settings.oidc_audience, client_secret=settings.oidc_client_secret)
+    await host.enter(contextlib.aclosing(provider))
+    people = People(provider, keys.has_tenant, tenant_claim=settings.oidc_tenant_claim, roles_claim=settings.oidc_roles_claim)
+    return SignIn(provider, people, sessions, settings.public_url.rstrip("/"))
 
 
 async def count_replicas(store: ReplicaStore, replica_id: UUID, keyring: Keyring) -> None:

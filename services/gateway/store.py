@@ -1,4 +1,4 @@
-"""Tables of the schema `gateway`: tenants, keys, and answers under an Idempotency-Key."""
+"""Tables of the schema `gateway`: tenants, keys, sessions, and answers under an Idempotency-Key."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chassis.db import Connection, Database, affected
 from chassis.errors import Conflict, NotFound
-from services.gateway.domain import Attempt, Key, Kind, Pace, Repeat, Scope, judge_repeat
+from services.gateway.domain import Attempt, Key, Kind, Pace, Person, Repeat, Scope, judge_repeat, roles_in
 
 _KEY_COLUMNS = "key_id, tenant_id, kind, scopes, digest, created, revoked, last_used, requests_per_s, events_per_s, expires"
 # A newer version may have written scopes that this one does not know.
@@ -30,6 +30,11 @@ class KeyStore:
         if known != clock:
             raise Conflict(f"the tenant {tenant_id!r} exists, with the clock {known!r}", field="clock")
         return False
+
+    async def has_tenant(self, tenant_id: str) -> bool:
+        """Whether it is there."""
+        async with self._database.connection() as connection:
+            return await connection.fetchval("SELECT true FROM gateway.tenants WHERE tenant_id = $1", tenant_id) is not None
 
     async def tenants(self) -> Sequence[tuple[str, str, datetime]]:
         """(name, clock, created), by name."""
@@ -182,3 +187,37 @@ class ReplicaStore:
         """This one ends."""
         async with self._database.connection() as connection:
             await connection.execute("DELETE FROM gateway.replicas WHERE replica_id = $1", replica_id)
+
+
+class SessionStore:
+    """Who is signed in at the console. A session comes alone, and says whose it is; only its token's digest is kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, digest: bytes, person: Person, *, started: datetime, expires: datetime) -> None:
+        """A session of somebody who was just let in."""
+        insert = """
+            INSERT INTO gateway.sessions (digest, tenant_id, subject, roles, started, expires)
+            VALUES ($1, $2, $3, $4, $5, $6)"""
+        async with self._database.connection() as connection:
+            roles = sorted(person.roles)
+            await connection.execute(insert, digest, person.tenant_id, person.subject, roles, started, expires)
+
+    async def find(self, digest: bytes, *, at: datetime) -> Person | None:
+        """None: unknown, ended, or over."""
+        select = "SELECT tenant_id, subject, roles FROM gateway.sessions WHERE digest = $1 AND expires > $2"
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(select, digest, at)
+        # A newer version may have written roles that this one does not know.
+        return Person(row["tenant_id"], row["subject"], roles_in(list(row["roles"]))) if row else None
+
+    async def remove(self, digest: bytes) -> None:
+        """Ends it, for every process."""
+        async with self._database.connection() as connection:
+            await connection.execute("DELETE FROM gateway.sessions WHERE digest = $1", digest)
+
+    async def sweep(self, *, at: datetime) -> int:
+        """Removes those that are over; returns how many."""
+        async with self._database.connection() as connection:
+            return affected(await connection.execute("DELETE FROM gateway.sessions WHERE expires <= $1", at))

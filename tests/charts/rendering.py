@@ -27,6 +27,9 @@ DELIVERED: Final = (
     (DEPENDENCIES, "values-production.yaml"),
 )
 
+# With people who sign in.
+PEOPLE: Final = ("oidc.issuer=https://login.example", "oidc.audience=rapport", "oidc.publicUrl=https://rapport.example")
+
 # Each changes what is written. The values that a switch needs beside it are with it.
 SWITCHES: Final = {
     RAPPORT: (
@@ -42,6 +45,8 @@ SWITCHES: Final = {
         ("training.tenants={shop,other}",),
         ("journey.enabled=true",),
         ("tracing.endpoint=http://collector:4317",),
+        PEOPLE,
+        (*PEOPLE, "oidc.existingSecret=rapport-oidc"),
         ("ingress.enabled=true", "ingress.host=a.example", "ingress.tlsSecret=tls", "ingress.className=nginx"),
         ("httpRoute.enabled=true", "httpRoute.gatewayName=edge", "httpRoute.hosts={a.example}"),
         ("serviceMonitor.enabled=true",),

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from infra.topology import BY_NAME, SERVICES
-from tests.charts.rendering import DEPENDENCIES, RAPPORT, Manifest, of_kind, pods, render
+from tests.charts.rendering import DEPENDENCIES, PEOPLE, RAPPORT, Manifest, of_kind, pods, render
 
 GRPC, HTTP, METRICS, POSTGRES, MLFLOW, KAFKA = 50051, 8080, 9090, 5432, 5000, 9092
 NOUNS: Final = ("gateway", "profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation")
@@ -53,6 +53,8 @@ DNS: Final = ("name service", 53)
 
 def peer_of(peer: Manifest) -> str:
     """Whom a peer of a policy means: a component, or the name service."""
+    if "ipBlock" in peer:
+        return "provider"
     labels = peer["podSelector"].get("matchLabels", {})
     if labels.get("k8s-app") == "kube-dns":
         assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kube-system"}
@@ -107,6 +109,11 @@ def test_with_the_log_in_kafka_its_readers_and_the_relay_call_it_and_nobody_else
     assert {edge for edge in rules(theirs, "ingress") if edge[0] == "kafka"} == {
         ("kafka", caller, port) for caller, called, port in KAFKA_CALLS if called == "kafka"
     }
+
+
+def test_the_gateway_alone_calls_the_identity_provider_and_only_where_there_is_one() -> None:
+    allowed = set(rules(of_kind(render(RAPPORT, *JOBS, *PEOPLE), "NetworkPolicy"), "egress"))
+    assert {edge for edge in allowed if edge[1:] != DNS} - CALLS == {("gateway", "provider", 443)}
 
 
 def test_the_dependencies_let_in_whom_the_table_names(dependencies: list[Manifest]) -> None:

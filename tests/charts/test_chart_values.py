@@ -12,6 +12,7 @@ from tests.charts.rendering import (
     CHARTS,
     DELIVERED,
     DEPENDENCIES,
+    PEOPLE,
     RAPPORT,
     SWITCHES,
     everything_on,
@@ -50,6 +51,8 @@ def test_all_switches_go_together() -> None:
         (RAPPORT, "drain.preStopSecond=1", "'/drain': additional properties 'preStopSecond' not allowed"),
         (RAPPORT, "services.scoring.replicas=two", "'/services/scoring/replicas': got string, want integer"),
         (RAPPORT, "archive.enabled=perhaps", "'/archive/enabled': got string, want boolean"),
+        (RAPPORT, "oidc.issuer=http://login.example", "'/oidc/issuer': 'http://login.example' does not match pattern"),
+        (RAPPORT, "oidc.issuer=https://login.example", "'/oidc/audience': minLength"),
         (RAPPORT, "gateway.type=Nodeport", "'/gateway/type': value must be one of"),
         (RAPPORT, "retention.schedule=daily", "'/retention/schedule': 'daily' does not match pattern"),
         (RAPPORT, "database.existingSecret=", "'/database/existingSecret': minLength"),
@@ -154,3 +157,15 @@ def test_custom_resources_are_written_on_request_only() -> None:
 def test_the_notes_name_the_next_command() -> None:
     notes = (CHARTS / RAPPORT / "templates" / "NOTES.txt").read_text()
     assert re.search(r"helm test \{\{ .Release.Name \}\}", notes)
+
+
+def test_the_gateway_is_told_of_the_identity_provider_and_has_the_secret_from_a_secret() -> None:
+    manifests = render(RAPPORT, *PEOPLE, "oidc.existingSecret=rapport-oidc", "oidc.rolesClaim=realm_access.roles")
+    told = named(manifests, "ConfigMap", "gateway")["data"]
+    assert told["RAPPORT_GATEWAY_OIDC_ISSUER"] == "https://login.example"
+    assert told["RAPPORT_GATEWAY_OIDC_ROLES_CLAIM"] == "realm_access.roles"
+    (container,) = named(manifests, "Deployment", "gateway")["spec"]["template"]["spec"]["containers"]
+    secrets = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each}
+    assert secrets["RAPPORT_GATEWAY_OIDC_CLIENT_SECRET"] == {"name": "rapport-oidc", "key": "client-secret"}
+    others = [each for each in of_kind(manifests, "ConfigMap") if each["metadata"]["name"] in SERVICES[1:]]
+    assert "OIDC" not in str(others)

@@ -45,6 +45,9 @@ Who calls whom: the network policies and the services' targets are made of this 
 - {from: feedback, to: collector, port: {{ .Values.outside.collector.port }}}
 - {from: evaluation, to: collector, port: {{ .Values.outside.collector.port }}}
 {{- end }}
+{{- if .Values.oidc.issuer }}
+- {from: gateway, to: provider, port: {{ .Values.outside.provider.port }}}
+{{- end }}
 {{- if eq .Values.log.source "kafka" }}
 - {from: segmentation, to: kafka, port: {{ .Values.outside.kafka.port }}}
 - {from: recommendation, to: kafka, port: {{ .Values.outside.kafka.port }}}

@@ -28,6 +28,12 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and $root.Values.oidc.issuer (eq $service "gateway") -}}
+{{- with $root.Values.oidc -}}
+{{- $claims := dict "OIDC_TENANT_CLAIM" .tenantClaim "OIDC_ROLES_CLAIM" .rolesClaim -}}
+{{- $_ := merge $settings (dict "OIDC_ISSUER" .issuer "OIDC_AUDIENCE" .audience "PUBLIC_URL" .publicUrl) $claims -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq $root.Values.log.source "kafka") (has $service (list "segmentation" "recommendation" "feedback" "evaluation")) -}}
 {{- $brokers := dict "KAFKA_BROKERS" $root.Values.outside.kafka.brokers "KAFKA_TOPIC" $root.Values.log.topic -}}
 {{- $_ := merge $settings (dict "LOG" "kafka") $brokers -}}

@@ -39,6 +39,7 @@ from services.gateway.capacity import Capacity
 from services.gateway.clients import Services
 from services.gateway.gathering import Scores, Submissions
 from services.gateway.keyring import Keyring
+from services.gateway.people import SignIn
 from services.gateway.store import AnswerStore
 from services.gateway.uploading import Uploads
 
@@ -78,6 +79,7 @@ def build(
     version: str,
     capacity: Capacity | None = None,
     origins: Set[str] = frozenset({"*"}),
+    sign_in: SignIn | None = None,
 ) -> FastAPI:
     """The API. Its state is what endpoints are given; `state.ready` is what /health/ready says; until then connections end."""
     app = FastAPI(title="Rapport", version=version, openapi_url=None, redirect_slashes=False)
@@ -88,6 +90,8 @@ def build(
     capacity = capacity or Capacity()
     app.state.capacity = capacity
     app.state.origins = origins
+    app.state.sign_in = sign_in
+    app.state.public_url = ""
     app.state.submissions = Submissions(services, capacity)
     app.state.scores = Scores(services)
     app.state.uploads = Uploads(services)
@@ -96,7 +100,9 @@ def build(
     for router in ROUTERS:
         app.include_router(router)
     app.include_router(console.router())
-    app.state.document = msgspec.json.encode(document_of(app, _guarded_routes(), bodies=[scores.ScoreQuestion]))
+    issuer = sign_in.provider.issuer if sign_in else ""
+    document = document_of(app, _guarded_routes(), bodies=[scores.ScoreQuestion], issuer=issuer)
+    app.state.document = msgspec.json.encode(document)
     return app
 
 

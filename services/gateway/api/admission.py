@@ -27,7 +27,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 READS: Final = frozenset({Scope.READ, Scope.PERSONAL, Scope.SCORE})
-CHANGES: Final = frozenset({Scope.MANAGE, Scope.MODELS})
+CHANGES: Final = frozenset({Scope.MANAGE, Scope.DEFINE, Scope.OPERATE, Scope.MODELS})
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 _NAMES_HERE: Final = {"page_token": "next", "page_size": "limit", "profile_id": "ref", "profile_ids": "refs"}
 
@@ -154,11 +154,11 @@ async def admit(request: Request, text: str, needed: Scope, headers: list[tuple[
     keyring: Keyring = request.app.state.keyring
     found = await keyring.caller_by(text)
     request.state.caller = found
-    context.enter(replace(context.current(), tenant=found.tenant, actor=found.key.key_id))
+    context.enter(replace(context.current(), tenant=found.tenant, actor=found.actor))
     allowance = keyring.take(found)
     headers += _rate_headers(allowance)
     refuse_haste(allowance)
-    require(found.scopes, needed)
+    require(found.scopes, needed, found.roles)
 
 
 def _rate_headers(allowance: Allowance) -> list[tuple[bytes, bytes]]:

@@ -27,7 +27,7 @@ class Change(Answer):
 
     audit_id: int
     at: datetime
-    actor: str = Field(description="The key that asked for it.")
+    actor: str = Field(description="Who asked for it: a key's id, or a person as `sub:<subject>/<roles>`.")
     action: str = Field(description="The operation's name in this document.", examples=["PromoteModel"])
     target: str = Field(examples=["/v1/models/churn:promote"])
     request_id: str

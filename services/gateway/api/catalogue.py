@@ -234,7 +234,7 @@ async def list_traits(services: Services) -> Traits:
 
 
 @routes.post("/v1/traits")
-@needs(Scope.MANAGE, creates=True)
+@needs(Scope.DEFINE, creates=True)
 async def create_trait(services: Services, draft: TraitDraft) -> Trait:
     """Defines a trait. Every customer has it from now on, with all of their history."""
     request = catalogue_pb2.CreateTraitRequest(
@@ -253,7 +253,7 @@ async def get_trait(services: Services, key: Key) -> VersionedTrait:
 
 
 @routes.put("/v1/traits/{key}")
-@needs(Scope.MANAGE)
+@needs(Scope.DEFINE)
 async def update_trait(services: Services, key: Key, change: TraitChange) -> Trait:
     """Gives a trait another definition: a new version, computed from now on."""
     request = catalogue_pb2.UpdateTraitRequest(
@@ -264,7 +264,7 @@ async def update_trait(services: Services, key: Key, change: TraitChange) -> Tra
 
 
 @routes.delete("/v1/traits/{key}")
-@needs(Scope.MANAGE)
+@needs(Scope.DEFINE)
 async def delete_trait(services: Services, key: Key) -> RetiredTrait:
     """Ends a trait. Its versions are kept for the record."""
     await services.catalogue.DeleteTrait(catalogue_pb2.DeleteTraitRequest(key=key), timeout=LONG_S)

@@ -129,7 +129,7 @@ async def list_experiments(services: Services) -> Experiments:
 
 
 @routes.post("/v1/experiments")
-@needs(Scope.MANAGE, creates=True)
+@needs(Scope.DEFINE, creates=True)
 async def create_experiment(services: Services, draft: ExperimentDraft) -> Experiment:
     """Makes an experiment."""
     request = evaluation_pb2.CreateExperimentRequest(

@@ -218,7 +218,7 @@ async def get_identity_graph(services: Services, sees_personal: SeesPersonal, re
 
 
 @routes.post("/v1/profiles/{ref}:link")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def link_profiles(services: Services, ref: PathRef, asked: LinkQuestion) -> Linked:
     """Makes two profiles one, whatever parted them before."""
     request = identities_pb2.LinkProfilesRequest(
@@ -228,7 +228,7 @@ async def link_profiles(services: Services, ref: PathRef, asked: LinkQuestion) -
 
 
 @routes.post("/v1/profiles/{ref}:unmerge")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def unmerge_profile(services: Services, ref: PathRef, asked: UnmergeQuestion) -> Unmerged:
     """Parts two that are not one person: both as if they had never been, and never one again until somebody links them."""
     request = identities_pb2.UnmergeProfileRequest(
@@ -254,7 +254,7 @@ async def get_identity_rules(services: Services) -> IdentityRules:
 
 
 @routes.put("/v1/identity-rules")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def put_identity_rules(services: Services, asked: IdentityRulesDraft) -> IdentityRules:
     """Says what joins profiles and which values are nobody's."""
     request = identities_pb2.UpdateIdentityRulesRequest(

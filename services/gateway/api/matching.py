@@ -83,7 +83,7 @@ class Rejection(Asked):
 
 
 @routes.post("/v1/match-runs", status_code=202)
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def create_match_run(services: Services, response: Response, draft: MatchRunDraft) -> MatchRun:
     """Looks for profiles that are likely the same person, by names, birthdays, addresses, phones and emails."""
     answer = await services.matching.CreateMatchRun(matching_pb2.CreateMatchRunRequest(accept_from=draft.accept_from))
@@ -119,7 +119,7 @@ async def list_match_suggestions(
 
 
 @routes.post("/v1/match-suggestions/{matchSuggestionId}:accept")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def accept_match_suggestion(
     services: Services, match_suggestion_id: SuggestionId, decision: Acceptance
 ) -> MatchSuggestion:
@@ -129,7 +129,7 @@ async def accept_match_suggestion(
 
 
 @routes.post("/v1/match-suggestions/{matchSuggestionId}:reject")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def reject_match_suggestion(
     services: Services, match_suggestion_id: SuggestionId, decision: Rejection
 ) -> MatchSuggestion:

@@ -152,7 +152,7 @@ class Replayed(Answer):
 
 
 @routes.put("/v1/tracking-plan")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def put_tracking_plan(services: Services, draft: PlanDraft) -> TrackingPlan:
     """A new version of the plan, in effect everywhere within five seconds. The same plan again stays the same version."""
     document = msgspec.json.encode(draft.model_dump(by_alias=True, exclude_none=True, exclude_unset=True))
@@ -210,7 +210,7 @@ async def list_quarantined_events(services: Services, limit: Limit = 100, cursor
 
 
 @routes.post("/v1/quarantine:replay")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def replay_quarantined_events(services: Services, asked: ReplayCursor | None = None) -> Replayed:
     """Appends all that the present plan lets pass, oldest first, each with its own time and messageId."""
     request = plans_pb2.ReplayQuarantinedEventsRequest(page_token=asked.next if asked else "")
@@ -229,7 +229,7 @@ async def get_quarantined_event(
 
 
 @routes.post("/v1/quarantine/{quarantineId}:replay")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def replay_quarantined_event(services: Services, quarantine_id: QuarantineId) -> Decided:
     """Appends it as it came, with its own time and messageId, where the present plan lets it pass."""
     request = plans_pb2.ReplayQuarantinedEventRequest(quarantine_id=quarantine_id)
@@ -237,7 +237,7 @@ async def replay_quarantined_event(services: Services, quarantine_id: Quarantine
 
 
 @routes.post("/v1/quarantine/{quarantineId}:edit")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def edit_quarantined_event(
     services: Services, sees_personal: SeesPersonal, quarantine_id: QuarantineId, edited: EditedProperties
 ) -> Decided:
@@ -249,7 +249,7 @@ async def edit_quarantined_event(
 
 
 @routes.post("/v1/quarantine/{quarantineId}:discard")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def discard_quarantined_event(services: Services, quarantine_id: QuarantineId) -> Decided:
     """Drops it. Its receipt says so."""
     await services.plans.DiscardQuarantinedEvent(plans_pb2.DiscardQuarantinedEventRequest(quarantine_id=quarantine_id))

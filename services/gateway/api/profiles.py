@@ -12,6 +12,7 @@ from services.gateway.api.admission import needs, router
 from services.gateway.api.bound import People
 from services.gateway.api.serving import SeesPersonal, Services
 from services.gateway.domain import Scope
+from services.gateway.masking import HIDDEN
 from services.gateway.wire import Answer, At, Cursor, Limit, Page, PathRef, PeoplePage, set_moment
 
 routes = router("Profiles")
@@ -51,7 +52,8 @@ class PortraitEntry(Answer):
     value: str
     unit: str
     origin: str = Field(description='"trait", "feature", or an event\'s name.')
-    personal: bool = Field(description="Only for keys with the scope `personal`.")
+    personal: bool = Field(description="Only for callers with the scope `personal`.")
+    sensitive: bool = Field(description="Its value is in the export only, which is written into the audit log.")
 
 
 class PortraitBlock(Answer):
@@ -128,20 +130,22 @@ async def get_profile(services: Services, ref: PathRef) -> Profile:
 @routes.get("/v1/profiles/{ref}/portrait")
 @needs(Scope.READ)
 async def get_portrait(services: Services, sees_personal: SeesPersonal, ref: PathRef, at: At = None) -> Portrait:
-    """What is known of one customer, in five blocks. Personal entries only for keys with the scope `personal`."""
+    """What is known of one customer, in five blocks. Personal entries only for callers with the scope `personal`."""
     request = profiles_pb2.GetPortraitRequest(ref=ref)
     set_moment(request, "at", at)
     portrait = Portrait.of(await services.profiles.GetPortrait(request))
-    return portrait if sees_personal else _without_personal(portrait)
+    return _as_seen(portrait, sees_personal=sees_personal)
 
 
-def _without_personal(portrait: Portrait) -> Portrait:
-    """`empty` stays as it is: it says what is known, not what this key may see."""
-    blocks = [
-        block.model_copy(update={"entries": [entry for entry in block.entries if not entry.personal]})
-        for block in portrait.blocks
-    ]
-    return portrait.model_copy(update={"blocks": blocks})
+def _as_seen(portrait: Portrait, *, sees_personal: bool) -> Portrait:
+    """`empty` stays as it is: it says what is known, not what this caller may see."""
+    for block in portrait.blocks:
+        block.entries = [_masked(entry) for entry in block.entries if sees_personal or not entry.personal]
+    return portrait
+
+
+def _masked(entry: PortraitEntry) -> PortraitEntry:
+    return entry.model_copy(update={"value": HIDDEN}) if entry.sensitive else entry
 
 
 @routes.get("/v1/profiles/{ref}/events")

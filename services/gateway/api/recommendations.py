@@ -190,7 +190,7 @@ async def get_next_best_action(services: Services, ref: PathRef) -> NextBestActi
 
 
 @routes.post("/v1/recommendations:rebuild")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def rebuild_recommendations(services: Services, question: RebuildQuestion) -> Rebuilt:
     """Builds the model of what is bought together anew, at once."""
     request = recommendation_pb2.RebuildModelRequest()
@@ -199,7 +199,7 @@ async def rebuild_recommendations(services: Services, question: RebuildQuestion)
 
 
 @routes.patch("/v1/items/{itemId}")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def update_item(
     services: Services, item_id: Annotated[Name, BeforeValidator(with_slashes), Path(alias="itemId")], change: ItemChange
 ) -> ItemState:

@@ -37,7 +37,7 @@ async def get_retention(services: Services) -> LogRetention:
 
 
 @routes.put("/v1/retention")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def put_retention(services: Services, asked: RetentionRequest) -> LogRetention:
     """From the next run of the retention job on."""
     request = retention_pb2.PutRetentionRequest(log_days=asked.log_days or 0)

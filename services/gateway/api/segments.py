@@ -136,7 +136,7 @@ async def list_segments(services: Services) -> Segments:
 
 
 @routes.post("/v1/segments")
-@needs(Scope.MANAGE, creates=True)
+@needs(Scope.DEFINE, creates=True)
 async def create_segment(services: Services, draft: SegmentDraft) -> Segment:
     """Saves a condition under a key, and finds its members."""
     request = segmentation_pb2.CreateSegmentRequest(
@@ -158,7 +158,7 @@ async def preview_segment(services: Services, draft: ConditionDraft) -> Preview:
 
 
 @routes.post("/v1/segments:recompute")
-@needs(Scope.MANAGE)
+@needs(Scope.DEFINE)
 async def recompute_segments(services: Services) -> Recomputed:
     """Brings all memberships up to the tenant's clock now."""
     request = segmentation_pb2.RecomputeMembershipsRequest()
@@ -173,7 +173,7 @@ async def get_segment(services: Services, key: Key) -> Segment:
 
 
 @routes.put("/v1/segments/{key}")
-@needs(Scope.MANAGE)
+@needs(Scope.DEFINE)
 async def update_segment(services: Services, key: Key, draft: SegmentChange) -> Segment:
     """Gives a segment another condition: a new version, with members found anew."""
     request = segmentation_pb2.UpdateSegmentRequest(key=key, condition=condition_message(draft.condition), use=_use(draft))

@@ -142,7 +142,7 @@ async def list_surveys(services: Services) -> Surveys:
 
 
 @routes.post("/v1/surveys")
-@needs(Scope.MANAGE, creates=True)
+@needs(Scope.DEFINE, creates=True)
 async def create_survey(services: Services, draft: SurveyDraft) -> Survey:
     """Makes a survey."""
     request = feedback_pb2.CreateSurveyRequest(survey_id=draft.survey_id, question=draft.question)
@@ -216,7 +216,7 @@ async def list_cases(
 
 
 @routes.post("/v1/cases/{caseId}:close")
-@needs(Scope.MANAGE)
+@needs(Scope.OPERATE)
 async def close_case(services: Services, case_id: Annotated[str, Path(alias="caseId", pattern=UUID)]) -> Case:
     """Somebody took care of it. Closing it again changes nothing."""
     return Case.of((await services.feedback.CloseCase(feedback_pb2.CloseCaseRequest(case_id=case_id))).case)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from rapport.profiles.v1 import consents_pb2, profiles_pb2
@@ -10,13 +11,16 @@ from rapport.scoring.v1 import scoring_pb2
 from rapport.segmentation.v1 import segmentation_pb2
 from starlette.responses import RedirectResponse, Response
 
-from chassis.errors import Denied, NotFound
+from chassis import context
+from chassis.errors import Denied, NotFound, Unavailable
+from services.gateway.audit import AuditStore
 from services.gateway.clients import Services, unknown_profile
 from services.gateway.console import timeline
 from services.gateway.console.asking import Block, ask, ask_all
 from services.gateway.console.overview import MODEL
 from services.gateway.console.pages import View, Visit
 from services.gateway.domain import Scope, require
+from services.gateway.masking import HIDDEN, masked
 from services.gateway.wire import REF, SLUG, moment_of, plain, with_slashes
 
 EVENTS_SHOWN: Final = 12
@@ -27,8 +31,8 @@ _slug: Final = re.compile(SLUG)
 Fields = dict[str, Any]
 
 
-async def show(visit: Visit) -> View:
-    """The page. Raises NotFound where nobody is known by the reference."""
+async def show(visit: Visit, portrait: Block[Fields] | None = None) -> View:
+    """The page. Raises NotFound where nobody is known by the reference. `portrait`: where it is known already."""
     services = visit.services
     profile_id = await _profile_id(visit)
     blocks = await ask_all(
@@ -42,6 +46,8 @@ async def show(visit: Visit) -> View:
         items=_items(visit, profile_id),
         actions=_actions(visit, profile_id),
     )
+    if portrait is not None:
+        blocks["portrait"] = portrait
     return View("customer.html", {**blocks, "profile_id": profile_id})
 
 
@@ -50,6 +56,22 @@ async def show_events(visit: Visit) -> View:
     profile_id = await _profile_id(visit)
     events = Block(await _events(visit, profile_id, visit.asked("next")))
     return View("customer/events.html", {"events": events, "profile_id": profile_id})
+
+
+async def reveal(visit: Visit) -> View:
+    """The portrait with what is sensitive in the clear. That somebody saw it is written down first."""
+    profile_id = await _profile_id(visit)
+    audit: AuditStore = visit.request.app.state.audit
+    call = context.current()
+    target = f"/console/customers/{profile_id}/reveal"
+    asked = await audit.asked(context.tenant(), call.actor, "RevealSensitive", target, call.request_id)
+    portrait = await ask(visit, _portrait(visit, profile_id, revealed=True))
+    status = 503 if portrait.trouble else 200
+    with suppress(Unavailable):  # that it was asked for is on disk
+        await audit.ended(context.tenant(), asked, status, call.request_id)
+    if not visit.wants_part:
+        return await show(visit, portrait)
+    return View("customer/portrait.html", {"portrait": portrait, "profile_id": profile_id})
 
 
 async def explain(visit: Visit) -> View:
@@ -84,15 +106,30 @@ async def _profile(services: Services, profile_id: str) -> Fields:
     return plain(answer.profile)
 
 
-async def _portrait(visit: Visit, profile_id: str) -> Fields:
-    """The blocks; `hidden` counts what only the scope `personal` may see."""
+async def _portrait(visit: Visit, profile_id: str, *, revealed: bool = False) -> Fields:
+    """The blocks. What is personal is masked for those who may not see it, what is sensitive for all until it is revealed.
+
+    `hidden` counts what only the scope `personal` may see; `sensitive` what is there to be revealed.
+    """
     answer = await visit.services.profiles.GetPortrait(profiles_pb2.GetPortraitRequest(ref=profile_id))
     portrait = plain(answer)
+    sees_personal = visit.may(Scope.PERSONAL)
     for block in portrait["blocks"]:
-        shown = [entry for entry in block["entries"] if visit.may(Scope.PERSONAL) or not entry["personal"]]
-        block["hidden"] = len(block["entries"]) - len(shown)
-        block["entries"] = _together(shown)
+        entries = block["entries"]
+        block["hidden"] = 0 if sees_personal else sum(entry["personal"] for entry in entries)
+        block["entries"] = _together([_as_seen(entry, sees_personal=sees_personal, revealed=revealed) for entry in entries])
+        block["sensitive"] = sum(entry["sensitive"] for entry in entries) if sees_personal and not revealed else 0
+    portrait["sensitive"] = sum(block["sensitive"] for block in portrait["blocks"])
     return portrait
+
+
+def _as_seen(entry: Fields, *, sees_personal: bool, revealed: bool) -> Fields:
+    """The entry, masked where its class asks for it. Of what is sensitive nothing is told but that it is there."""
+    if entry["sensitive"] and not (sees_personal and revealed):
+        return entry | {"value": HIDDEN}
+    if entry["personal"] and not sees_personal:
+        return entry | {"value": masked(entry["value"])}
+    return entry
 
 
 def _together(entries: Sequence[Fields]) -> Mapping[str, Sequence[Fields]]:
@@ -158,4 +195,4 @@ def _require(visit: Visit, scope: Scope) -> None:
     """As the API does: what a key may not read there, it may not see here."""
     if visit.caller is None:
         raise Denied("nobody is signed in")
-    require(visit.caller.scopes, scope)
+    require(visit.caller.scopes, scope, visit.caller.roles)

@@ -1,4 +1,7 @@
-"""The way into the console: a key for a session, a session for each page, and what a reader sees instead of an error."""
+"""The way into the console: a key or the identity provider's word for a session, a session for each page.
+
+And what a reader sees instead of an error.
+"""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -16,15 +19,17 @@ from chassis.errors import (
     Error,
     InvalidArgument,
     NotFound,
+    Reason,
     Unauthenticated,
     Unavailable,
     http_status_of,
 )
-from services.gateway.console import sessions
+from services.gateway.console import provider_door, sessions
 from services.gateway.console.pages import HEADERS, Pages, View, Visit
 from services.gateway.console.sessions import Sessions
 from services.gateway.domain import Scope, require
 from services.gateway.keyring import Caller, Keyring, refuse_haste
+from services.gateway.people import SESSION_LASTS
 
 Handler = Callable[[Visit], Awaitable[View | Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -59,7 +64,7 @@ class Door:
             except Unauthenticated:
                 return _to_sign_in(visit)
             _admit(visit, caller)
-            require(caller.scopes, scope)
+            require(caller.scopes, scope, caller.roles)
             return await handler(visit)
 
         async def endpoint(request: Request) -> Response:
@@ -75,8 +80,36 @@ class Door:
             return View("sign_in.html", {"to": _within(visit.asked("to")), "trouble": ""})
         return RedirectResponse(_within(visit.asked("to")), 303)
 
+    async def leave(self, visit: Visit) -> Response:
+        """To the identity provider."""
+        if visit.sign_in is None:
+            raise NotFound(visit.words("trouble.no_page"), reason=Reason.ROUTE_NOT_FOUND)
+        return await provider_door.leave(visit, visit.sign_in, _within(visit.asked("to")))
+
+    async def come_back(self, visit: Visit) -> View | Response:
+        """From the identity provider: its word for a session."""
+        sign_in = visit.sign_in
+        if sign_in is None:
+            raise NotFound(visit.words("trouble.no_page"), reason=Reason.ROUTE_NOT_FOUND)
+        try:
+            person, to = await provider_door.come_back(visit, sign_in)
+            _admit(visit, Caller(person, ""))
+            require(person.scopes, Scope.READ, person.roles)
+        except (Unauthenticated, Denied) as refusal:
+            return View("sign_in.html", {"to": HOME, "trouble": refusal.message}, http_status_of(refusal))
+        await sign_in.close(visit.token)
+        token = sessions.new_token()
+        await sign_in.open(person, token)
+        response = RedirectResponse(_within(to), 303)
+        lasts_s = SESSION_LASTS.total_seconds()
+        sessions.give(response, token, secure=visit.is_secure, lasts_s=lasts_s, comes_back=True)
+        provider_door.forget(response, secure=visit.is_secure)
+        return response
+
     async def sign_in(self, visit: Visit) -> View | Response:
-        """A key for a session."""
+        """A key for a session; not where people sign in for themselves."""
+        if visit.sign_in is not None:
+            raise Denied(visit.words("sign_in.no_keys"))
         form = await visit.form()
         to, key_text = _within(form.get("to", "")), form.get("key", "").strip()
         try:
@@ -94,14 +127,20 @@ class Door:
 
     async def sign_out(self, visit: Visit) -> Response:
         """Ends the session, here and in the browser."""
-        self.sessions.close(visit.request.cookies.get(sessions.COOKIE, ""))
+        if visit.sign_in is not None:
+            await visit.sign_in.close(visit.token)
+        self.sessions.close(visit.token)
         response = RedirectResponse(SIGN_IN, 303)
         sessions.take_back(response, secure=visit.is_secure)
         return response
 
     async def _caller_of(self, visit: Visit) -> Caller:
         """Raises Unauthenticated where there is no session, or its key counts no more."""
-        session = self.sessions.find(visit.request.cookies.get(sessions.COOKIE, ""))
+        if visit.sign_in is not None:
+            if (person := await visit.sign_in.find(visit.token)) is None:
+                raise Unauthenticated("nobody is signed in")
+            return Caller(person, "")
+        session = self.sessions.find(visit.token)
         if session is None:
             raise Unauthenticated("nobody is signed in")
         return await _keyring(visit).caller_of(f"Bearer {session.key_text}")
@@ -130,7 +169,7 @@ def _admit(visit: Visit, caller: Caller) -> None:
     """From here on the call has a tenant, an actor and a deadline. Raises Exhausted where the key asks too often."""
     visit.request.state.caller = caller
     deadline = time.monotonic() + PAGE_DEADLINE_S
-    context.enter(replace(context.current(), tenant=caller.tenant, actor=caller.key.key_id, deadline=deadline))
+    context.enter(replace(context.current(), tenant=caller.tenant, actor=caller.actor, deadline=deadline))
     refuse_haste(_keyring(visit).take(caller))
 
 
@@ -160,6 +199,8 @@ def sentence_of(visit: Visit, error: Error) -> str:
             return visit.words("trouble.unavailable", said=error.message)
         case NotFound():
             return visit.words("trouble.not_found", said=error.message)
+        case Denied() if roles := error.metadata.get("roles"):
+            return visit.words("trouble.role", scope=error.metadata["scope"], roles=roles)
         case Denied() if scope := error.metadata.get("scope"):
             return visit.words("trouble.scope", scope=scope)
         case InvalidArgument() | Denied():

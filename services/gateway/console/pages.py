@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from chassis.errors import InvalidArgument, Reason
 from services.gateway.clients import Services
-from services.gateway.console import words
+from services.gateway.console import sessions, words
 from services.gateway.console.assets import Assets
 from services.gateway.console.figures import Figures
 from services.gateway.console.words import Words
 from services.gateway.domain import Scope
 from services.gateway.keyring import Caller
+from services.gateway.people import SignIn
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 LANGUAGE_COOKIE: Final = "rapport_language"
@@ -56,7 +57,7 @@ class Visit:
 
     @property
     def caller(self) -> Caller | None:
-        """Whose key it is; None before somebody has signed in."""
+        """Who reads; None before somebody has signed in."""
         return getattr(self.request.state, "caller", None)
 
     @property
@@ -66,8 +67,18 @@ class Visit:
 
     @property
     def is_secure(self) -> bool:
-        """Whether a cookie may be kept to HTTPS."""
-        return self.request.url.scheme == "https"
+        """Whether a cookie may be kept to HTTPS, which may end before this process."""
+        return "https" in (self.request.url.scheme, self.request.app.state.public_url.partition(":")[0])
+
+    @property
+    def token(self) -> str:
+        """What the reader's cookie holds; empty where there is none."""
+        return self.request.cookies.get(sessions.COOKIE, "")
+
+    @property
+    def sign_in(self) -> SignIn | None:
+        """How people sign in; None: with keys."""
+        return self.request.app.state.sign_in
 
     @property
     def wants_part(self) -> bool:
@@ -75,7 +86,7 @@ class Visit:
         return self.request.headers.get("hx-request") == "true"
 
     def may(self, scope: Scope) -> bool:
-        """Whether the reader's key has the scope."""
+        """Whether the reader has the scope."""
         return self.caller is not None and scope in self.caller.scopes
 
     def asked(self, name: str) -> str:

@@ -33,6 +33,8 @@ def router() -> APIRouter:
     add("/static/{name:path}", static, _READS)
     add("/sign-in", door.open_to_all(door.show_sign_in), _READS)
     add("/sign-in", door.open_to_all(door.sign_in), _ACTS)
+    add("/sign-in/provider", door.open_to_all(door.leave), _READS)
+    add("/sign-in/callback", door.open_to_all(door.come_back), _READS)
     add("/sign-out", door.open_to_all(door.sign_out), _ACTS)
     add("", door.guarded(overview.show), _READS)
     add("/freshness", door.guarded(overview.show_freshness), _READS)
@@ -42,6 +44,7 @@ def router() -> APIRouter:
     add("/customers/{ref}", door.guarded(customer.show), _READS)
     add("/customers/{ref}/events", door.guarded(customer.show_events), _READS)
     add("/customers/{ref}/segments/{key}", door.guarded(customer.explain), _READS)
+    add("/customers/{ref}/reveal", door.guarded(customer.reveal, Scope.PERSONAL), _ACTS)
     add("/customers/{ref}/score", door.guarded(customer.score, Scope.SCORE), _ACTS)
     add("/{rest:path}", door.open_to_all(_nothing_here), _READS)
     return routes

@@ -1,4 +1,7 @@
-"""Who is signed in. A session lives in this process: after a restart people sign in again."""
+"""Who is signed in with a key. Such a session lives in this process: after a restart one signs in again.
+
+People's sessions are in the database (people.py); the cookie is the same.
+"""
 
 import secrets
 import time
@@ -38,7 +41,7 @@ class Sessions:
         """The token of a new session."""
         if len(self._sessions) >= MOST_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        token = new_token()
         self._sessions[_digest(token)] = Session(key_text, self._clock() + LASTS_S)
         return token
 
@@ -55,13 +58,22 @@ class Sessions:
         self._sessions.pop(_digest(token), None)
 
 
+def new_token() -> str:
+    """What a cookie holds."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
 def _digest(token: str) -> bytes:
     return sha256(token.encode()).digest()
 
 
-def give(response: Response, token: str, *, secure: bool) -> None:
-    """The cookie: out of reach of scripts and of other sites."""
-    response.set_cookie(COOKIE, token, max_age=int(LASTS_S), path=PATH, secure=secure, httponly=True, samesite="strict")
+def give(response: Response, token: str, *, secure: bool, lasts_s: float = LASTS_S, comes_back: bool = False) -> None:
+    """The cookie: out of reach of scripts and of other sites, whose forms and parts do not bring it.
+
+    `comes_back`: a browser that another site sends here to read a page brings it: it does so from the identity provider.
+    """
+    same_site = "lax" if comes_back else "strict"
+    response.set_cookie(COOKIE, token, max_age=int(lasts_s), path=PATH, secure=secure, httponly=True, samesite=same_site)
 
 
 def take_back(response: Response, *, secure: bool) -> None:

@@ -1,4 +1,5 @@
-"""Which fields are personal. What is not known to be harmless is kept sealed; the rest is public, for features and models.
+"""Which fields are public, personal or sensitive. What is not known to be harmless is kept sealed; the rest is public, for
+features and models.
 
 A field is personal by its name (names and addresses of people, identifiers of people, devices and sessions, addresses of
 pages, searches, free text), or by its value: a text that holds "@" or "://", or is long enough to be prose. Numbers and
@@ -44,7 +45,18 @@ class Sort(Enum):
     PERSONAL = auto()
 
 
-_PERSONAL: Final = frozenset(
+# Personal, and harmful in the wrong hands: masked also for who may see personal values, until it is revealed and written down.
+_SENSITIVE: Final = frozenset(
+    {
+        # secrets and numbers of documents
+        "password", "passwd", "secret", "creditcard", "cardnumber", "iban", "accountnumber", "ssn", "taxid", "passport",
+        "passportnumber", "nationalid", "socialsecuritynumber", "cvv", "pin",
+        # what the law protects most (GDPR, article 9)
+        "health", "diagnosis", "disability", "medication", "religion", "ethnicity", "race", "politicalopinion",
+        "sexualorientation", "unionmembership", "biometrics",
+    }
+)  # fmt: skip
+_PERSONAL: Final = _SENSITIVE | frozenset(
     {
         # people
         "email", "emailaddress", "mail", "firstname", "lastname", "middlename", "givenname", "familyname", "surname",
@@ -56,9 +68,6 @@ _PERSONAL: Final = frozenset(
         "ip", "ipaddress", "useragent", "deviceid", "advertisingid", "idfa", "idfv", "gaid", "aaid", "devicetoken", "token",
         "sessionid", "clientid", "cookie", "fingerprint", "imei", "mac", "macaddress", "latitude", "longitude", "lat",
         "lng", "lon", "geo", "location", "coordinates",
-        # secrets and numbers of documents
-        "password", "passwd", "secret", "creditcard", "cardnumber", "iban", "accountnumber", "ssn", "taxid", "passport",
-        "nationalid",
         # addresses of pages, searches
         "url", "uri", "href", "referrer", "referer", "search", "query", "searchquery", "searchterm", "keyword", "keywords",
         "q",
@@ -115,10 +124,23 @@ def sort_of(key: str, kind: Kind) -> Sort:
     return found
 
 
+def is_sensitive(key: str, value: Json = None) -> bool:
+    """Whether a field is, by its name, or holds one that is. Only what is personal can be."""
+    if _plain(key) in _SENSITIVE:
+        return True
+    if isinstance(value, dict):
+        return any(is_sensitive(name, inner) for name, inner in value.items())
+    return isinstance(value, list) and any(is_sensitive("", inner) for inner in value)
+
+
+def _plain(key: str) -> str:
+    return key.rsplit(".", 1)[-1].lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
 def _sort(key: str, kind: Kind) -> Sort:
     if len(key) > MAX_PUBLIC_KEY or "@" in key or "://" in key:
         return Sort.PERSONAL
-    plain = key.rsplit(".", 1)[-1].lower().replace("_", "").replace("-", "").replace(" ", "")
+    plain = _plain(key)
     if plain in _BY_KIND[kind]:
         return Sort.PERSONAL
     if any(telling in plain for telling in _TELLING):

@@ -10,6 +10,8 @@ from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final, TypeAlias
 
+from services.profiles.domain.classify import is_sensitive
+
 Json: TypeAlias = Any
 
 TRAIT: Final = "trait"
@@ -54,13 +56,17 @@ class SurveyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of a block. `origin`: where it comes from: a trait, a feature, or an event's name."""
+    """A line of a block. `origin`: where it comes from: a trait, a feature, or an event's name.
+
+    What is sensitive is personal too.
+    """
 
     name: str
     value: str
     unit: str = ""
     origin: str = TRAIT
     personal: bool = False
+    sensitive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,11 @@ def blocks(known: Known) -> dict[str, list[Entry]]:
 
 
 def _basic(known: Known) -> list[Entry]:
-    entries = [Entry(key, text(value), personal=True) for key, value in sorted(known.personal.items()) if _block(key) is None]
+    entries = [
+        Entry(key, text(value), personal=True, sensitive=is_sensitive(key, value))
+        for key, value in sorted(known.personal.items())
+        if _block(key) is None
+    ]
     entries += [Entry(key, text(value)) for key, value in sorted(known.public.items()) if _block(key) is None]
     if own := [activity for activity in known.activities if not activity.is_fact]:
         first = min(activity.first for activity in own)
@@ -174,7 +184,9 @@ def _traits_of(known: Known, roots: tuple[str, ...]) -> list[Entry]:
             if _block(key) != wanted:
                 continue
             parts = value.items() if isinstance(value, dict) else [("", value)]
-            entries += [Entry(f"{key}.{name}" if name else key, text(part), personal=personal) for name, part in parts]
+            for name, part in parts:
+                whole = f"{key}.{name}" if name else key
+                entries.append(Entry(whole, text(part), personal=personal, sensitive=personal and is_sensitive(whole, part)))
     return entries
 
 

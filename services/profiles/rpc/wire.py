@@ -143,5 +143,8 @@ def portrait(one: Portrait) -> pb.GetPortraitResponse:
     for name, entries in one.blocks.items():
         block = answer.blocks.add(name=name, empty=not entries)
         for entry in entries:
-            block.entries.add(name=entry.name, value=entry.value, unit=entry.unit, origin=entry.origin, personal=entry.personal)
+            block.entries.add(
+                name=entry.name, value=entry.value, unit=entry.unit, origin=entry.origin, personal=entry.personal,
+                sensitive=entry.sensitive,
+            )  # fmt: skip
     return answer

@@ -132,6 +132,7 @@ def _blocks(person: Person) -> list[profiles.PortraitBlock]:
     entry, block = profiles.PortraitEntry, profiles.PortraitBlock
     basic = [entry(name="plan", value="standard", origin="trait"), entry(name="country", value="DE", origin="trait")]
     basic.append(entry(name="email", value="ada@example.com", origin="trait", personal=True))
+    basic.append(entry(name="passport", value="X1234567", origin="trait", personal=True, sensitive=True))
     bought = [
         entry(name="orders_count", value=str(len(person.orders)), unit="orders", origin="feature"),
         entry(name="revenue_total", value=f"{person.revenue:.2f}", unit="currency", origin="feature"),

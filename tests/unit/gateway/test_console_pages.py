@@ -268,10 +268,24 @@ async def test_personal_values_need_their_scope(backend: Backend, reader: httpx.
     path = f"/console/customers/{BOUGHT.profile_id}"
     hidden = await text_of(reader, path)
     assert "ada@example.com" not in hidden
-    assert "1 personal value: seeing it needs the scope personal." in hidden
+    assert "a•••@e•••.com" in hidden
+    assert "2 personal values are masked: seeing them needs the scope personal." in hidden
     async with visitor(backend) as client:
         shown = await text_of(await sign_in(client, backend.keys.make(SHOP, Scope)), path)
     assert "ada@example.com" in shown
+    assert "are masked" not in shown
+
+
+async def test_what_is_sensitive_is_shown_to_nobody_who_does_not_ask(backend: Backend, reader: httpx.AsyncClient) -> None:
+    path = f"/console/customers/{BOUGHT.profile_id}"
+    hidden = await text_of(reader, path)
+    assert "X1234567" not in hidden
+    assert "Reveal" not in hidden
+    assert (await reader.post(f"{path}/reveal")).status_code == 403
+    async with visitor(backend) as client:
+        shown = await text_of(await sign_in(client, backend.keys.make(SHOP, Scope)), path)
+    assert "X1234567" not in shown
+    assert "Reveal what is sensitive" in shown
 
 
 async def test_what_a_key_may_not_ask_it_may_not_see(backend: Backend) -> None:
