@@ -123,6 +123,7 @@ class Profiles(ProfilesServicer):
         entries = [
             profiles.PortraitEntry(name="plan", value="gold", origin="trait"),
             profiles.PortraitEntry(name="email", value="ada@example.com", origin="trait", personal=True),
+            profiles.PortraitEntry(name="passport", value="X1234567", origin="trait", personal=True, sensitive=True),
         ]
         blocks = [profiles.PortraitBlock(name="basic", entries=entries), profiles.PortraitBlock(name="social", empty=True)]
         at = request.at if request.HasField("at") else stamp()
