@@ -1,14 +1,17 @@
-"""PostgreSQL through asyncpg: a pool whose lost connections are answered with Unavailable at once, not with a traceback."""
+"""PostgreSQL through asyncpg: a pool whose lost connections are answered with Unavailable at once, not with a traceback.
+
+A connection shows the rows of the present call's tenant (`context.seen`), by the policies of chassis/row_security.py.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from chassis import telemetry
+from chassis import context, telemetry
 from chassis.errors import Reason, Unavailable
 
 if TYPE_CHECKING:
@@ -31,16 +34,45 @@ _LOST = (
 )
 
 
+# Named by every policy.
+_SETTING: Final = "rapport.tenant"
+_SHOW: Final = f"SELECT set_config('{_SETTING}', $1, false)"
+
+
+class _Session(asyncpg.Connection[asyncpg.Record] if TYPE_CHECKING else asyncpg.Connection):
+    """Knows whose rows it shows, so that it is told only when that changes."""
+
+    __slots__ = ("_shown",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._shown: str | None = context.NOBODY  # by `connect`, below
+
+    async def show(self, whose: str) -> None:
+        if self._shown != whose:
+            self._shown = None  # if this is broken off, nobody knows
+            await self.execute(_SHOW, whose)
+            self._shown = whose
+
+    def get_reset_query(self) -> str:
+        """Without RESET ALL, which would forget whose rows are shown. Nothing else is ever set for a session."""
+        return "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;"
+
+
 def affected(command_tag: str) -> int:
     """How many rows a statement wrote, by what `execute` answers: "INSERT 0 3", "DELETE 2"."""
     return int(command_tag.rsplit(" ", 1)[1])
 
 
 class Database:
-    """A pool of connections. Everything in one `transaction()` is written, or nothing is."""
+    """A pool of connections. Everything in one `transaction()` is written, or nothing is.
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", acquire_timeout_s: float = 2.0) -> None:
+    `unnamed`: whose rows are shown where the present call names no tenant.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[Any]", acquire_timeout_s: float = 2.0, *, unnamed: str = context.NOBODY) -> None:
         self._pool = pool
+        self._unnamed = unnamed
         self._acquire_timeout_s = acquire_timeout_s
 
     @asynccontextmanager
@@ -54,6 +86,7 @@ class Database:
         """A connection outside any transaction, for single statements."""
         try:
             async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
+                await cast(_Session, connection).show(context.seen() or self._unnamed)
                 yield connection
         except _LOST as error:
             telemetry.DATABASE_FAILURES.inc()
@@ -68,8 +101,13 @@ class Database:
             self._pool.terminate()
 
 
-async def connect(url: str, *, connections: int = 8, service: str = "rapport", patience_s: float = 30.0) -> Database:
-    """A pool of 1 to `connections`. Waits up to `patience_s` for a database that is still starting."""
+async def connect(
+    url: str, *, connections: int = 8, service: str = "rapport", patience_s: float = 30.0, everyone: bool = False
+) -> Database:
+    """A pool of 1 to `connections`. Waits up to `patience_s` for a database that is still starting.
+
+    `everyone`: for a process that takes no calls and works for all tenants; where no tenant is named, it sees them all.
+    """
     end = asyncio.get_running_loop().time() + patience_s
     while True:
         try:
@@ -80,9 +118,10 @@ async def connect(url: str, *, connections: int = 8, service: str = "rapport", p
                 command_timeout=30.0,
                 timeout=5.0,
                 max_inactive_connection_lifetime=60.0,
-                server_settings={"application_name": service, "timezone": "UTC"},
+                server_settings={"application_name": service, "timezone": "UTC", _SETTING: context.NOBODY},
+                connection_class=_Session,
             )
-            return Database(pool)
+            return Database(pool, unnamed=context.EVERYONE if everyone else context.NOBODY)
         except (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError, TimeoutError):
             if asyncio.get_running_loop().time() > end:
                 where = urlsplit(url)

@@ -1,6 +1,7 @@
 """Brings schemas up to date: `python -m chassis.migrate profiles segmentation ...`, as the tables' owner.
 
-A service's migrations are in services/<service>/migrations, numbered, and are applied in one transaction a service.
+A service's migrations are in services/<service>/migrations, numbered, and are applied in one transaction a service. They leave
+what the release before needs; `--contract` ends that, when it is gone and nobody goes back to it.
 RAPPORT_MIGRATE_URL is the owner's database URL.
 """
 
@@ -18,22 +19,29 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from chassis.row_security import protect
+
 PATIENCE_S = 10.0
+CONTRACT = "--contract"
 SERVICES = ("profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation", "gateway")
 
 
-def migrate(url: str, services: tuple[str, ...] = SERVICES) -> None:
+def migrate(url: str, services: tuple[str, ...] = SERVICES, *, contract: bool = False) -> None:
     """Applies what is missing, service by service; profiles first, since it owns the log."""
-    asyncio.run(_migrate(url.replace("postgresql://", "postgresql+asyncpg://", 1), services))
+    asyncio.run(_migrate(url.replace("postgresql://", "postgresql+asyncpg://", 1), services, contract=contract))
 
 
-async def _migrate(url: str, services: tuple[str, ...]) -> None:
+async def _migrate(url: str, services: tuple[str, ...], *, contract: bool) -> None:
     engine = create_async_engine(url)
     try:
         await _answered(engine)
         for service in services:
             async with engine.begin() as connection:
                 await connection.run_sync(_upgrade, service)
+        if contract:
+            async with engine.begin() as connection:
+                # Of 0.2.0, which fills two tables by COPY.
+                await connection.execute(text(protect("log", "profiles")))
     finally:
         await engine.dispose()
 
@@ -76,7 +84,8 @@ def main() -> None:
             "RAPPORT_MIGRATE_URL is not set: it names the database as the tables' owner, postgresql://rapport_owner:...@host:port/rapport"
         )
     try:
-        migrate(url, tuple(sys.argv[1:]) or SERVICES)
+        services = tuple(each for each in sys.argv[1:] if each != CONTRACT)
+        migrate(url, services or SERVICES, contract=CONTRACT in sys.argv)
     except (OSError, DBAPIError) as error:
         said = str(getattr(error, "orig", None) or error).splitlines() or ["no answer"]
         where = f"{urlsplit(url).hostname}:{urlsplit(url).port or 5432}"

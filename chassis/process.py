@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import uvloop
 from prometheus_client import start_http_server
 
-from chassis import rpc, telemetry, tracing
+from chassis import context, rpc, telemetry, tracing
 from chassis.db import Database, connect
 from chassis.errors import Error
 from chassis.settings import ServiceSettings
@@ -51,14 +51,15 @@ class Host:
         return await self._stack.enter_async_context(resource)
 
     def background(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """A task that runs beside the calls; a failure is logged and it starts again."""
+        """A task that runs beside the calls, for all tenants; a failure is logged and it starts again."""
         self._tasks.append(asyncio.create_task(self._keep(name, work), name=name))
 
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         pause_s = 0.5
         while True:
             try:
-                await work()
+                with context.everyone():
+                    await work()
                 return
             except Exception:
                 telemetry.logger().error("a background task failed and starts again", task=name, exc_info=True)
@@ -94,7 +95,8 @@ async def _serve(service: str, settings: SettingsT, assemble: Callable[[Settings
     catch_signals(host.stopping)
     serve_metrics(service, settings)
     try:
-        await assemble(settings, host)
+        with context.everyone():
+            await assemble(settings, host)
         port = await host.server.start(settings.listen)
         await host.server.set_ready(True)
         telemetry.logger().info("ready", port=port, version=settings.version)

@@ -15,7 +15,16 @@ DATABASE = "rapport"
 OWNER = "rapport_owner"
 SERVICES = ("gateway", "profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation")
 PATIENCE_S = 20.0
+# Or in the owner's place: any of them would pass the policies by.
+_TOO_STRONG = """
+SELECT rolname FROM pg_roles WHERE rolname = ANY($1) AND (rolsuper OR rolbypassrls OR pg_has_role(oid, $2::name, 'MEMBER'))
+ORDER BY rolname
+"""
 ROLES = (OWNER, *(f"rapport_{service}" for service in SERVICES))
+
+
+class RoleTooStrong(Exception):
+    """A service's role sees more than its policies say; the text says which."""
 
 
 def role_of(service: str) -> str:
@@ -36,7 +45,7 @@ async def create_roles(admin_dsn: str, passwords: Mapping[str, str], *, database
 async def grant(owner_dsn: str) -> None:
     """Schemas and rights, as `rapport_owner`, which must own the database.
 
-    What it creates later is granted by default privileges, so a migration needs no grants of its own.
+    What it creates later is granted by default privileges, so a migration needs no grants of its own. Raises RoleTooStrong.
     """
     connection = await _connect(owner_dsn)
     try:
@@ -44,8 +53,18 @@ async def grant(owner_dsn: str) -> None:
             # Two at once would change the same rows of the catalogue, which PostgreSQL refuses.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('grant'))")
             await connection.execute(_grants_script(await connection.fetchval("SELECT current_database()")))
+            await _refuse_strong(connection)
     finally:
         await connection.close()
+
+
+async def _refuse_strong(connection: asyncpg.Connection) -> None:
+    strong = await connection.fetch(_TOO_STRONG, [role_of(service) for service in SERVICES], OWNER)
+    if strong:
+        names = ", ".join(row["rolname"] for row in strong)
+        raise RoleTooStrong(
+            f"row-level security does not bind {names}: make them NOSUPERUSER and NOBYPASSRLS, and no members of {OWNER}"
+        )
 
 
 async def _roles_script(connection: asyncpg.Connection, passwords: Mapping[str, str]) -> str:
@@ -103,7 +122,7 @@ def main() -> None:
         sys.exit("RAPPORT_MIGRATE_URL is not set: it is postgresql://rapport_owner:PASSWORD@HOST:PORT/rapport.")
     try:
         asyncio.run(grant(url))
-    except (OSError, asyncpg.PostgresError) as error:
+    except (OSError, asyncpg.PostgresError, RoleTooStrong) as error:
         sys.exit(f"The rights can't be granted: {str(error) or 'no answer'}")
 
 

@@ -90,7 +90,7 @@ class Reader:
         """Runs for ever. `handle(records, position)` saves its work and calls `cursor.advance` in one transaction."""
         pause_s, seen = 0.01, 0.0
         while True:
-            with context.use(request_id=context.new_request_id()):
+            with context.everyone(), context.use(request_id=context.new_request_id()):
                 handled, failed = await self._attempt(handle)
             if time.monotonic() - seen > 5:
                 seen = time.monotonic()
@@ -113,10 +113,11 @@ class Reader:
             return 0, True
 
     async def step(self, handle: Handle) -> int:
-        """One batch; returns how many rows it had."""
-        async with self._database.connection() as connection:
-            places = await self._cursor.places(connection)
-        records = await self._log.read(*places.reached, self._batch)
+        """One batch, of whatever tenants; returns how many rows it had."""
+        with context.everyone():  # who saw one tenant's rows only would pass over the others' for ever
+            async with self._database.connection() as connection:
+                places = await self._cursor.places(connection)
+            records = await self._log.read(*places.reached, self._batch)
         if not records:
             return 0
         position = Position(*places.own, records[-1].xid, records[-1].seq, places.partitions)
@@ -130,10 +131,11 @@ class Reader:
         return len(records)
 
     async def lag(self) -> int:
-        """How many rows wait."""
-        async with self._database.connection() as connection:
-            place = await self._cursor.load(connection)
-        return await self._log.lag(*place)
+        """How many rows wait, of all tenants."""
+        with context.everyone():
+            async with self._database.connection() as connection:
+                place = await self._cursor.load(connection)
+            return await self._log.lag(*place)
 
     async def _measure(self) -> None:
         with suppress(Unavailable):  # counted where it was raised; the next round tries again

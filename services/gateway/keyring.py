@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from math import ceil
 
+from chassis import context
 from chassis.errors import Error, Exhausted, Reason
 from services.gateway.domain import Bucket, Key, Person, Role, Scope, admits, key_id_of, looks_like_token, unauthenticated
 
@@ -104,22 +105,23 @@ class Keyring:
         if not admits(key, text, at=now) or key is None:
             raise unauthenticated(given=bool(text))
         if self._mark_used is not None and key.last_used != now.date():
-            self._mark(self._mark_used, key.key_id, now.date())
+            self._mark(self._mark_used, key, now.date())
         return Caller(key, text)
 
-    def _mark(self, mark_used: Mark, key_id: str, today: date) -> None:
+    def _mark(self, mark_used: Mark, key: Key, today: date) -> None:
         """Once a day and process, beside the request: it does not wait for it, and does not fail with it."""
-        if (key_id, today) in self._marked:
+        if (key.key_id, today) in self._marked:
             return
         if len(self._marked) >= MOST_ENTRIES:
             self._marked.clear()
-        self._marked.add((key_id, today))
+        self._marked.add((key.key_id, today))
 
         async def mark() -> None:
             try:
-                await mark_used(key_id)
+                with context.use(tenant=key.tenant_id):
+                    await mark_used(key.key_id)
             except Error:
-                self._marked.discard((key_id, today))
+                self._marked.discard((key.key_id, today))
 
         task = asyncio.create_task(mark())
         self._marking.add(task)

@@ -5,6 +5,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from chassis import context
 from chassis.db import Connection, Database, affected
 from chassis.errors import Conflict, NotFound
 from services.gateway.domain import Attempt, Key, Kind, Pace, Person, Repeat, Scope, judge_repeat, roles_in
@@ -33,8 +34,9 @@ class KeyStore:
 
     async def has_tenant(self, tenant_id: str) -> bool:
         """Whether it is there."""
-        async with self._database.connection() as connection:
-            return await connection.fetchval("SELECT true FROM gateway.tenants WHERE tenant_id = $1", tenant_id) is not None
+        with context.use(tenant=tenant_id):  # who asks is known by nothing else yet
+            async with self._database.connection() as connection:
+                return await connection.fetchval("SELECT true FROM gateway.tenants WHERE tenant_id = $1", tenant_id) is not None
 
     async def tenants(self) -> Sequence[tuple[str, str, datetime]]:
         """(name, clock, created), by name."""
@@ -65,9 +67,9 @@ class KeyStore:
         return key
 
     async def find(self, key_id: str) -> Key | None:
-        """The key, revoked or not."""
+        """The key, revoked or not, whoever asks: whose it is, nobody knows before."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(f"SELECT {_KEY_COLUMNS} FROM gateway.keys WHERE key_id = $1", key_id)
+            row = await connection.fetchrow(f"SELECT {_KEY_COLUMNS} FROM gateway.key_of($1)", key_id)
         return _key(row) if row else None
 
     async def mark_used(self, key_id: str) -> None:
@@ -200,13 +202,14 @@ class SessionStore:
         insert = """
             INSERT INTO gateway.sessions (digest, tenant_id, subject, roles, started, expires)
             VALUES ($1, $2, $3, $4, $5, $6)"""
-        async with self._database.connection() as connection:
-            roles = sorted(person.roles)
-            await connection.execute(insert, digest, person.tenant_id, person.subject, roles, started, expires)
+        with context.use(tenant=person.tenant_id):
+            async with self._database.connection() as connection:
+                roles = sorted(person.roles)
+                await connection.execute(insert, digest, person.tenant_id, person.subject, roles, started, expires)
 
     async def find(self, digest: bytes, *, at: datetime) -> Person | None:
         """None: unknown, ended, or over."""
-        select = "SELECT tenant_id, subject, roles FROM gateway.sessions WHERE digest = $1 AND expires > $2"
+        select = "SELECT tenant_id, subject, roles FROM gateway.session_of($1) WHERE expires > $2"
         async with self._database.connection() as connection:
             row = await connection.fetchrow(select, digest, at)
         # A newer version may have written roles that this one does not know.
@@ -215,7 +218,11 @@ class SessionStore:
     async def remove(self, digest: bytes) -> None:
         """Ends it, for every process."""
         async with self._database.connection() as connection:
-            await connection.execute("DELETE FROM gateway.sessions WHERE digest = $1", digest)
+            tenant_id = await connection.fetchval("SELECT tenant_id FROM gateway.session_of($1)", digest)
+        if tenant_id is not None:
+            with context.use(tenant=tenant_id):
+                async with self._database.connection() as connection:
+                    await connection.execute("DELETE FROM gateway.sessions WHERE digest = $1", digest)
 
     async def sweep(self, *, at: datetime) -> int:
         """Removes those that are over; returns how many."""

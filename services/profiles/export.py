@@ -22,6 +22,7 @@ import msgspec
 import pyarrow as pa
 from rapport.profiles.v1 import event_pb2
 
+from chassis import context
 from chassis.db import Database, connect
 from chassis.log import message_of
 from services.profiles.archive import Exported
@@ -139,8 +140,9 @@ async def _main(tenant_id: str) -> Exported:
     settings = Settings()
     database = await connect(settings.database_url, connections=2, service="profiles-export")
     try:
-        async with locked(database, tenant_id):
-            return await export(ExportStore(database), tenant_id, Path(settings.archive_folder))
+        with context.use(tenant=tenant_id):
+            async with locked(database, tenant_id):
+                return await export(ExportStore(database), tenant_id, Path(settings.archive_folder))
     finally:
         await database.close()
 

@@ -128,7 +128,7 @@ def _parts(folder: Path, files: Sequence[LogFile]) -> Iterator[pa.Table]:
 
 
 async def _main(settings: Settings) -> None:
-    database = await connect(settings.database_url, connections=3, service="profiles-forget")
+    database = await connect(settings.database_url, connections=3, service="profiles-forget", everyone=True)
     try:
         archive, now = Path(settings.archive_folder), datetime.now(UTC)
         moved = await forget_log(database, archive, at=now)

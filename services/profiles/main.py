@@ -241,11 +241,14 @@ async def assemble(settings: Settings, host: Host) -> None:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncGenerator[Database]:
-    """The pool; its sessions plan the feature query once and not for each call, and project into the live tables."""
+async def opened(settings: Settings, *, everyone: bool = False) -> AsyncGenerator[Database]:
+    """The pool; its sessions plan the feature query once and not for each call, and project into the live tables.
+
+    `everyone` as in chassis.db.connect.
+    """
     session = {**SESSION, "search_path": "profiles"}
     url = settings.database_url + ("&" if "?" in settings.database_url else "?") + urlencode(session)
-    database = await connect(url, connections=settings.database_connections, service="profiles")
+    database = await connect(url, connections=settings.database_connections, service="profiles", everyone=everyone)
     try:
         yield database
     finally:

@@ -145,7 +145,7 @@ def _suggested(matched: Matched) -> Iterable[Suggested]:
 
 async def work(settings: Settings, owner: str, tenant_id: str | None = None, accept_from: float | None = None) -> int:
     """Works off what is queued, after a run of `tenant_id` where one is named; how many runs there were."""
-    async with opened(settings) as database:
+    async with opened(settings, everyone=True) as database:
         assembled = parts_of(settings, database)
         store = MatchStore(database)
         matching = deciding(database, assembled)

@@ -139,7 +139,7 @@ class Rebuild:
         try:
             found = await self.store.make(stretch)
         except NotCopied as error:
-            raise Failed(f"these tables have triggers, policies or references that would be lost: {error}") from None
+            raise Failed(f"these tables have triggers or references that would be lost: {error}") from None
         if found != stretch:
             raise Failed(f"{NEXT} holds another stretch of the log; remove it with --drop")
 
@@ -252,7 +252,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings, owner_url: str
             sys.stdout.write("removed\n" if await store.drop() else "there was nothing to remove\n")
             return 0
         url = f"{settings.database_url}{'&' if '?' in settings.database_url else '?'}search_path={NEXT}"
-        database = await connect(url, connections=2, service="profiles-rebuild")
+        database = await connect(url, connections=2, service="profiles-rebuild", everyone=True)
         stack.push_async_callback(database.close)
         tenants = Tenants(TenantStore(database), Vault(read_master_key(Path(settings.master_key_file))))
         await tenants.check_master_key()

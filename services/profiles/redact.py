@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from chassis import context
 from chassis.db import connect
 from services.profiles.archive import Redacted
 from services.profiles.archived import redact_log
@@ -67,11 +68,12 @@ async def _main(tenant_id: str, upto: datetime, node_ids: Sequence[str]) -> Reda
     settings = Settings()
     database = await connect(settings.database_url, connections=2, service="profiles-redact")
     try:
-        async with locked(database, tenant_id):
-            archive = Path(settings.archive_folder)
-            done = await redact(ExportStore(database), tenant_id, archive, node_ids, upto)
-            rows, files = await redact_log(RetentionStore(database), tenant_id, archive / tenant_id, node_ids, upto)
-            return Redacted(done.row_count + rows, done.file_count + files)
+        with context.use(tenant=tenant_id):
+            async with locked(database, tenant_id):
+                archive = Path(settings.archive_folder)
+                done = await redact(ExportStore(database), tenant_id, archive, node_ids, upto)
+                rows, files = await redact_log(RetentionStore(database), tenant_id, archive / tenant_id, node_ids, upto)
+                return Redacted(done.row_count + rows, done.file_count + files)
     finally:
         await database.close()
 

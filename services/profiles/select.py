@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from chassis import context
 from chassis.db import connect
 from services.profiles.archive import Exported
 from services.profiles.domain.consent import Use, channel_of, decide
@@ -76,8 +77,10 @@ async def _main(tenant_id: str, use: Use) -> Exported:
     url = settings.database_url + ("&" if "?" in settings.database_url else "?") + "search_path=profiles"
     database = await connect(url, connections=2, service="profiles-select")
     try:
-        async with locked(database, tenant_id):
-            return await select(ExportStore(database), ConsentStore(database), tenant_id, Path(settings.archive_folder), use)
+        with context.use(tenant=tenant_id):
+            async with locked(database, tenant_id):
+                archive = Path(settings.archive_folder)
+                return await select(ExportStore(database), ConsentStore(database), tenant_id, archive, use)
     finally:
         await database.close()
 

@@ -66,8 +66,10 @@ class Tenants:
         """False: it was there already. Raises InvalidArgument for a bad name, Conflict where its clock is another one."""
         if not _NAME.fullmatch(tenant_id):
             raise InvalidArgument("a tenant's name is 1 to 40 of a-z, 0-9 and -", field="tenant_id")
-        created = await self._store.add(tenant_id, clock, self._vault.new_wrapped_key(tenant_id))
-        if not created and (tenant := await self.find(tenant_id)) is not None and tenant.clock is not clock:
+        with context.use(tenant=tenant_id):
+            created = await self._store.add(tenant_id, clock, self._vault.new_wrapped_key(tenant_id))
+            tenant = None if created else await self.find(tenant_id)
+        if tenant is not None and tenant.clock is not clock:
             raise Conflict(f"the tenant exists, and its clock is {tenant.clock.value}", field="clock")
         return created
 

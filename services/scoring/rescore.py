@@ -23,7 +23,7 @@ PAGE: Final = 500
 
 async def rescore(settings: Settings) -> int:
     """How many scores were given. What is told waits in the outbox, which the service sends."""
-    database = await connect(settings.database_url, connections=2, service="scoring-rescore")
+    database = await connect(settings.database_url, connections=2, service="scoring-rescore", everyone=True)
     channel = rpc.channel("profiles", settings.profiles_target, profiles_pb2.DESCRIPTOR)
     try:
         return await _rescore(settings, database, ProfilesStub(channel))

@@ -16,7 +16,7 @@ from services.segmentation.usecases import Memberships
 
 async def recompute(settings: Settings) -> int:
     """How many tenants were recomputed. What changed waits in the outbox, which the service sends."""
-    database = await connect(settings.database_url, connections=2, service="segmentation-recompute")
+    database = await connect(settings.database_url, connections=2, service="segmentation-recompute", everyone=True)
     channel = rpc.channel("profiles", settings.profiles_target, profiles_pb2.DESCRIPTOR)
     try:
         profiles = ProfilesClient(ProfilesStub(channel))  # pyright: ignore[reportArgumentType]

@@ -42,6 +42,7 @@ SWITCHES: Final = {
         ("rescore.enabled=false",),
         ("retention.enabled=false",),
         ("matching.enabled=false",),
+        ("migration.contract=true",),
         ("training.tenants={shop,other}",),
         ("journey.enabled=true",),
         ("tracing.endpoint=http://collector:4317",),

@@ -42,11 +42,11 @@ def platform_database() -> Iterator[Temporary]:
 
 @pytest_asyncio.fixture
 async def connect_as(platform_database: Temporary) -> AsyncIterator[Callable[[str], Awaitable[Database]]]:
-    """`await connect_as("scoring")`: a pool as that service's role."""
+    """`await connect_as("scoring")`: a pool as that service's role, for the present tenant; for all where a test names none."""
     async with AsyncExitStack() as stack:
 
         async def open_pool(service: str) -> Database:
-            database = await connect(platform_database.dsn(f"rapport_{service}"), connections=4, service=service)
+            database = await connect(platform_database.dsn(f"rapport_{service}"), connections=4, service=service, everyone=True)
             stack.push_async_callback(database.close)
             return database
 

@@ -84,7 +84,7 @@ class KafkaReader:
         seen = 0.0
         try:
             while True:
-                with context.use(request_id=context.new_request_id()):
+                with context.everyone(), context.use(request_id=context.new_request_id()):
                     failed = await self._attempt(handle)
                 if time.monotonic() - seen > _MEASURE_S:
                     seen = time.monotonic()
@@ -126,9 +126,10 @@ class KafkaReader:
 
     async def lag(self) -> int:
         """How many rows of PostgreSQL's log wait, those counted that the relay has not sent."""
-        async with self._database.connection() as connection:
-            place = await self._cursor.load(connection)
-        return await self._log.lag(*place)
+        with context.everyone():
+            async with self._database.connection() as connection:
+                place = await self._cursor.load(connection)
+            return await self._log.lag(*place)
 
     async def close(self) -> None:
         """Gives its partitions to the others at once."""

@@ -231,12 +231,12 @@ async def _let_go(erasures: ErasureStore, tenant: Tenant) -> None:
 
 
 async def _main(settings: Settings, claim: Claim, pause: Callable[[Tally], None]) -> None:
-    async with opened(settings) as database:
-        assembled = parts_of(settings, database)
-        if (tenant := await assembled.tenants.find(claim.tenant_id)) is None:
-            raise Lost
-        run = Run(ImportStore(database), assembled.ingest, tenant, Spool(Path(settings.import_folder)), claim)
-        with context.use(tenant=claim.tenant_id, request_id=context.new_request_id(), actor="import"):
+    with context.use(tenant=claim.tenant_id, request_id=context.new_request_id(), actor="import"):
+        async with opened(settings) as database:
+            assembled = parts_of(settings, database)
+            if (tenant := await assembled.tenants.find(claim.tenant_id)) is None:
+                raise Lost
+            run = Run(ImportStore(database), assembled.ingest, tenant, Spool(Path(settings.import_folder)), claim)
             letting_go = asyncio.create_task(_let_go(ErasureStore(database), tenant))
             try:
                 await run.carry_out(pause)

@@ -27,6 +27,11 @@ INSERT INTO log.receipts (tenant_id, message_hash, received_at)
 SELECT $1, message_hash, received_at FROM unnest($2::bytea[], $3::timestamptz[]) AS new (message_hash, received_at)
 ON CONFLICT DO NOTHING RETURNING message_hash
 """
+# Not COPY, which PostgreSQL refuses where rows have a policy.
+_ADD_EVENTS = """
+INSERT INTO log.events (tenant_id, key, received_at, payload)
+SELECT $1, key, received_at, payload FROM unnest($2::uuid[], $3::timestamptz[], $4::bytea[]) AS new (key, received_at, payload)
+"""
 _FIRSTS = """
 SELECT message_hash, received_at, xid = pg_current_xact_id() FROM log.receipts
 WHERE tenant_id = $1 AND message_hash = ANY($2::bytea[])
@@ -146,7 +151,7 @@ class LogStore:
                 raise _Changed
             entries = [Entry(event.event_id, event.node_id, at, event.payload) for event in ordered if event.event_id in fresh]
             if entries:
-                await _copy(connection, tenant_id, entries)
+                await _add_events(connection, tenant_id, entries)
             await quarantine.decide(connection, tenant_id, "replayed", fresh, at)
             await quarantine.decide(connection, tenant_id, "superseded", superseded, at)
             await connection.execute(_COUNT, tenant_id, 0, 0, 0, len(fresh))
@@ -175,17 +180,13 @@ async def _append(connection: Connection, tenant_id: str, entries: Sequence[Entr
         firsts = {row[0]: row[1] for row in rows if not row[2]}
         entries = [entry for entry in entries if entry.event_id in fresh]
     if fresh:
-        await _copy(connection, tenant_id, entries)
+        await _add_events(connection, tenant_id, entries)
     return fresh, firsts
 
 
-async def _copy(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> None:
-    await connection.copy_records_to_table(
-        "events",
-        schema_name="log",
-        columns=("tenant_id", "key", "received_at", "payload"),
-        records=[(tenant_id, entry.key, entry.received, entry.payload) for entry in entries],
-    )
+async def _add_events(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> None:
+    columns = zip(*((entry.key, entry.received, entry.payload) for entry in entries), strict=True)
+    await connection.execute(_ADD_EVENTS, tenant_id, *map(list, columns))
 
 
 async def _add_keys(connection: Connection, tenant_id: str, new_keys: Mapping[UUID, bytes]) -> dict[UUID, bytes]:

@@ -12,11 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from chassis.db import Connection, Database
 from chassis.log import Cursor, Position
-from services.profiles.domain.clock import moment_of
 from services.profiles.domain.identity import Link, Moves, Namespace, Ruling, namespace_of
 from services.profiles.store.accounts import Grouping, save_groups
 from services.profiles.store.consents import Recorded, save_consents
@@ -214,26 +211,9 @@ async def _save(connection: Connection, batch: Batch, announce: Announce) -> int
 
 
 async def _add_rows(connection: Connection, tenant_id: str, rows: Sequence[TimelineRow]) -> set[bytes]:
-    """The event ids that are new: all of them, unless the log was read again, so COPY is tried first."""
-    try:
-        async with connection.transaction():
-            await connection.copy_records_to_table(
-                "timeline", columns=_COLUMNS, records=[_record(tenant_id, row) for row in rows]
-            )
-        return {row.event_id for row in rows}
-    except asyncpg.UniqueViolationError:
-        found = await connection.fetch(_TIMELINE, tenant_id, *map(list, zip(*rows, strict=True)))
-        return {row[0] for row in found}
-
-
-def _record(tenant_id: str, row: TimelineRow) -> tuple[object, ...]:
-    ts = moment_of(row.ts_us)
-    received = moment_of(row.received_us)
-    if row.known_us == row.ts_us:
-        known = ts
-    else:
-        known = received if row.known_us == row.received_us else moment_of(row.known_us)
-    return (tenant_id, row.node_id, row.event_id, ts, known, received, *row[5:])
+    """The event ids that are new: all of them, unless the log was read again."""
+    found = await connection.fetch(_TIMELINE, tenant_id, *map(list, zip(*rows, strict=True)))
+    return {row[0] for row in found}
 
 
 async def _save_nodes(connection: Connection, batch: Batch, counts: Counter[str]) -> tuple[dict[UUID, UUID], set[UUID]]:

@@ -27,7 +27,7 @@ PROJECTIONS: Final = (
 _UNCOPIED: Final = """
 SELECT class.relname FROM pg_class AS class
 WHERE class.oid = ANY($1::text[]::regclass[]) AND (
-    class.relkind <> 'r' OR class.relrowsecurity
+    class.relkind <> 'r'
     OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = class.oid)
     OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = class.oid AND contype = 'f')
 ) ORDER BY 1
@@ -39,6 +39,13 @@ WHERE conrelid = $1::text::regclass AND contype IN ('p', 'u')
 _INDEXES: Final = """
 SELECT pg_get_indexdef(indexrelid) AS definition FROM pg_index
 WHERE indrelid = $1::text::regclass AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+"""
+_SECURITY: Final = "SELECT relrowsecurity, relforcerowsecurity FROM pg_class WHERE oid = $1::text::regclass"
+_POLICIES: Final = """
+SELECT format('CREATE POLICY %I ON {new} AS %s FOR %s TO ', policyname, permissive, cmd)
+    || (SELECT string_agg(CASE role WHEN 'public' THEN 'PUBLIC' ELSE quote_ident(role) END, ', ') FROM unnest(roles) AS role)
+    || coalesce(' USING (' || qual || ')', '') || coalesce(' WITH CHECK (' || with_check || ')', '')
+FROM pg_policies WHERE schemaname = $1 AND tablename = $2
 """
 _OPTIONS: Final = "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = $1::text::regclass"
 _STRETCH: Final = f"""
@@ -237,7 +244,7 @@ async def _make(connection: Connection, stretch: Stretch) -> None:
 
 
 async def _copy(connection: Connection, table: str) -> None:
-    """Empty, with the options, keys and indexes of the live one, under their names."""
+    """Empty, with the options, keys, indexes and policies of the live one, under their names."""
     live = f"{LIVE}.{table}"
     await connection.execute(f"CREATE TABLE {NEXT}.{table} (LIKE {live} INCLUDING ALL EXCLUDING INDEXES)")
     if options := await connection.fetchval(_OPTIONS, live):
@@ -246,6 +253,12 @@ async def _copy(connection: Connection, table: str) -> None:
         await connection.execute(f'ALTER TABLE {NEXT}.{table} ADD CONSTRAINT "{key["name"]}" {key["definition"]}')
     for (definition,) in await connection.fetch(_INDEXES, live):
         await connection.execute(definition.replace(f" ON {live} ", f" ON {NEXT}.{table} ", 1))
+    for (policy,) in await connection.fetch(_POLICIES.replace("{new}", f"{NEXT}.{table}"), LIVE, table):
+        await connection.execute(policy)
+    enabled, forced = await connection.fetchrow(_SECURITY, live) or (False, False)
+    for word, wanted in (("ENABLE", enabled), ("FORCE", forced)):
+        if wanted:
+            await connection.execute(f"ALTER TABLE {NEXT}.{table} {word} ROW LEVEL SECURITY")
 
 
 async def _compared(connection: Connection, table: str) -> Compared:

@@ -14,6 +14,7 @@ from rapport.profiles.v1 import profiles_pb2
 from rapport.profiles.v1.event_pb2 import Event
 from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub, add_ProfilesServicer_to_server
 
+from chassis import context
 from chassis.db import Database
 from chassis.log import Cursor, Reader
 from chassis.outbox import Outbox
@@ -93,8 +94,9 @@ class Platform:
 
     async def project(self) -> None:
         """Reads the log to its end."""
-        while await self.reader.step(self.projector.handle):
-            pass
+        with context.everyone():
+            while await self.reader.step(self.projector.handle):
+                pass
 
 
 @pytest_asyncio.fixture

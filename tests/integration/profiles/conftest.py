@@ -93,8 +93,10 @@ class Profiles:
         return list((await self.stub.ListEvents(pb.ListEventsRequest(ref=ref, page_size=1000))).events)
 
     async def rows(self, query: str, *arguments: object) -> list[Any]:
-        async with self.database.connection() as connection:
-            return await connection.fetch(query, *arguments)
+        """What the test itself sees, of all tenants."""
+        with context.everyone():
+            async with self.database.connection() as connection:
+                return await connection.fetch(query, *arguments)
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +110,7 @@ async def serving(database_of: Temporary, folder: Path) -> AsyncIterator[Profile
     url = database_of.dsn("rapport_profiles")
     settings = Settings(database_url=url, master_key_file=str(folder / "master.key"), archive_folder=str(folder / "archive"))
     stack = AsyncExitStack()
-    database = await stack.enter_async_context(opened(settings))
+    database = await stack.enter_async_context(opened(settings, everyone=True))
     assembled = parts(database, Vault(read_master_key(folder / "master.key")), Archive(environment_of(settings)))
     server = rpc.Server("profiles", "test")
     server.add(add_ProfilesServicer_to_server, ProfilesRpc(assembled), pb.DESCRIPTOR)

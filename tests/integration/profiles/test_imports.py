@@ -67,7 +67,7 @@ async def importer(place: Place) -> AsyncIterator[Importer]:
 
 @pytest_asyncio.fixture
 async def database(platform_database: Temporary) -> AsyncIterator[Database]:
-    pool = await connect(platform_database.dsn("rapport_profiles"), connections=2, service="test")
+    pool = await connect(platform_database.dsn("rapport_profiles"), connections=2, service="test", everyone=True)
     yield pool
     await pool.close()
 

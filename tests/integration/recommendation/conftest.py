@@ -98,9 +98,10 @@ class Shop:
             insert = "INSERT INTO log.events (tenant_id, key, received_at, payload) VALUES ($1, $2, $3, $4)"
             await connection.executemany(insert, rows)
         # Where nothing can be read yet, somebody's older transaction is still open.
-        while await self.reader.lag():
-            if not await self.reader.step(self.projector.handle):
-                await asyncio.sleep(0.001)
+        with context.everyone():
+            while await self.reader.lag():
+                if not await self.reader.step(self.projector.handle):
+                    await asyncio.sleep(0.001)
 
     async def send(self) -> None:
         """The outbox, once."""

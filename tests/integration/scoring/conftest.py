@@ -70,9 +70,10 @@ class Platform:
         async with self.log.connection() as connection:
             insert = "INSERT INTO log.events (tenant_id, key, received_at, payload) VALUES ($1, $2, now(), $3)"
             await connection.execute(insert, context.tenant(), node, event.SerializeToString())
-        while await self.reader.lag():
-            if not await self.reader.step(self.projector.handle):
-                await asyncio.sleep(0.001)
+        with context.everyone():
+            while await self.reader.lag():
+                if not await self.reader.step(self.projector.handle):
+                    await asyncio.sleep(0.001)
 
     async def promote(self, version: str, *, seed: int = 0, feature_digest: str = SERVED, digest: str = "") -> str:
         """Registers a model, tells of its promotion, and looks once; returns the digest."""

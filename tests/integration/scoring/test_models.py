@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chassis import context
 from chassis.errors import Conflict, Reason, Unavailable
 from services.scoring.models import Models
 from tests.integration.scoring.conftest import Platform
@@ -131,15 +132,17 @@ async def test_a_customer_cannot_promote(platform: Platform) -> None:
 async def test_the_least_used_model_leaves_and_comes_back_when_asked_for(platform: Platform, tmp_path: Path) -> None:
     models = Models(platform.store, platform.client, mlflow_url=platform.mlflow.url, folder=tmp_path, most=1)
     await platform.promote("1")
-    async with platform.database.connection() as connection:
-        await connection.execute(
-            "INSERT INTO scoring.champions SELECT 'zz-other', model, registered_name, version, digest, feature_digest, "
-            "promoted_at, recorded_at FROM scoring.champions WHERE tenant_id = $1",
-            platform.tenant,
-        )
-    await models.look()
+    with context.everyone():
+        async with platform.database.connection() as connection:
+            await connection.execute(
+                "INSERT INTO scoring.champions SELECT 'zz-other', model, registered_name, version, digest, feature_digest, "
+                "promoted_at, recorded_at FROM scoring.champions WHERE tenant_id = $1",
+                platform.tenant,
+            )
+        await models.look()
     for tenant in (platform.tenant, "zz-other", platform.tenant):
-        assert await models.champion(tenant, "churn") is not None
+        with context.use(tenant=tenant):
+            assert await models.champion(tenant, "churn") is not None
         assert list(models._serving) == [(tenant, "churn")]
 
 

@@ -15,6 +15,7 @@ from rapport.profiles.v1.profiles_pb2_grpc import ProfilesStub, add_ProfilesServ
 from rapport.segmentation.v1 import segmentation_pb2
 from rapport.segmentation.v1.segmentation_pb2_grpc import SegmentationStub, add_SegmentationServicer_to_server
 
+from chassis import context
 from chassis.db import Database
 from chassis.log import Cursor, Reader
 from chassis.outbox import Outbox
@@ -69,14 +70,11 @@ class Platform:
             source=source,
             channel=channel,
         )
-        async with self.log.connection() as connection:
-            await connection.execute(
-                "INSERT INTO log.events (tenant_id, key, received_at, payload) VALUES ($1, $2, $3, $4)",
-                tenant or self.tenant,
-                UUID(node),
-                datetime.now(UTC),
-                event.SerializeToString(),
-            )
+        whose = tenant or self.tenant
+        insert = "INSERT INTO log.events (tenant_id, key, received_at, payload) VALUES ($1, $2, $3, $4)"
+        with context.use(tenant=whose):
+            async with self.log.connection() as connection:
+                await connection.execute(insert, whose, UUID(node), datetime.now(UTC), event.SerializeToString())
 
     async def identify(self, node: str, *, ts: datetime = NOW, **traits: Any) -> None:
         await self.event(node, kind="identify", name="", ts=ts, **traits)
@@ -87,8 +85,9 @@ class Platform:
 
     async def project(self) -> None:
         """Reads the log to its end."""
-        while await self.reader.step(self.projector.handle):
-            pass
+        with context.everyone():
+            while await self.reader.step(self.projector.handle):
+                pass
 
     async def settle(self) -> None:
         """All that the background tasks do, until nothing is left to do."""

@@ -38,10 +38,13 @@ async def rebuilding(database: Temporary, profiles: Profiles) -> AsyncIterator[R
     async with AsyncExitStack() as stack:
         owner = await connect(database.dsn("rapport_owner"), connections=4, service="test-rebuild")
         stack.push_async_callback(owner.close)
-        writer = await connect(f"{database.dsn('rapport_profiles')}?search_path={NEXT}", connections=2, service="test-rebuild")
+        writer = await connect(
+            f"{database.dsn('rapport_profiles')}?search_path={NEXT}", connections=2, service="test-rebuild", everyone=True
+        )
         stack.push_async_callback(writer.close)
         store = RebuildStore(owner)
         stack.push_async_callback(store.drop)
+        stack.enter_context(context.everyone())
         yield Rebuild(store, RetentionStore(writer), writer, profiles.parts.tenants, profiles.folder / "archive")
 
 

@@ -1,0 +1,18 @@
+"""The service's role sees one tenant's rows."""
+
+from alembic import op
+
+from chassis.row_security import protect
+
+revision = "recommendation_0003"
+down_revision = "recommendation_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(protect("recommendation"))
+
+
+def downgrade() -> None:
+    raise NotImplementedError("tenants are not laid open to each other")
