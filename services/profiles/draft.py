@@ -159,8 +159,6 @@ def _assemble(
         (public if type_ == "group" and classify.is_public_text(ids.group_id) else secret)["groupId"] = ids.group_id
     if name and not classify.is_public_text(name, validate.MAX_NAME_LENGTH if type_ == "track" else classify.MAX_PUBLIC_TEXT):
         secret["name"], name = name, ""
-    if type_ == "track" and name in consent.CALLS:
-        _put_preferences(public, personal, {**(origin.context or {}), **(call.context or {})})
     if personal:
         secret["traits" if type_ in _WITH_TRAITS else "properties"] = personal
     context = {**origin.context, **(call.context or {})} if origin.context else call.context
@@ -188,16 +186,12 @@ def _assemble(
     )
     if ids.group_id and type_ == "group":
         event.account_id = str(tenant.keys.account_id(ids.group_id))
+    if type_ == "track" and name in consent.CALLS:
+        # Contexts are sealed, and what somebody allows is asked at every read.
+        event.preferences.update(consent.preferences_of(context))
     if personal and type_ == "identify":
         event.traits_digest = tenant.keys.traits_digest(node_id, dumps(personal))
     return Draft(ids.message_id, event, node_id, dumps(secret), origin.received)
-
-
-def _put_preferences(public: dict[str, Any], personal: dict[str, Any], context: dict[str, Any]) -> None:
-    """Contexts are sealed, and what somebody allowed is asked at every read: it is public. Raises InvalidArgument."""
-    if (own := public.pop(consent.PREFERENCES, None)) is not None:
-        personal.setdefault(consent.PREFERENCES, own)
-    public[consent.PREFERENCES] = consent.preferences_of(context)
 
 
 def _identifiers(ids: _Ids) -> dict[str, Any]:

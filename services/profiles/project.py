@@ -157,7 +157,7 @@ def gather(batch: Batch, event: event_pb2.Event) -> None:
         order = (ts_us, row.event_id)
         batch.found[found_id, node_id] = max(order, batch.found.get((found_id, node_id), order))
     if row.type == "track" and row.name in consent.CALLS:
-        _gather_consents(batch, event, consent.said_in_call(event.properties, event.source or SEGMENT))
+        _gather_consents(batch, event, consent.said_in_call(event.preferences, event.source or SEGMENT))
     if row.type == "identify":
         _gather_traits(batch, event)
     elif event.account_id:

@@ -28,7 +28,6 @@ from services.profiles.domain.classify import is_public_text
 
 # Segment's own name for it, and the one that its older clients send.
 CALLS: Final = frozenset({"Segment Consent Preference Updated", "Segment Consent Preference"})
-PREFERENCES: Final = "categoryPreferences"
 FACT: Final = "Consent Recorded"
 MAX_PURPOSE: Final = 64
 MAX_CATEGORIES: Final = 50
@@ -36,7 +35,7 @@ _PURPOSE: Final = re.compile(rf"[^\x00-\x1f\x7f]{{1,{MAX_PURPOSE}}}")
 # A label and no prose: what people write of people does not belong here.
 _LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9._:/-]{0,63}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
-_FIELD: Final = f"context.consent.{PREFERENCES}"
+_FIELD: Final = "context.consent.categoryPreferences"
 
 
 class Channel(StrEnum):
@@ -211,10 +210,9 @@ def said_in_fact(properties: bytes) -> list[Said]:
     return [msgspec.json.decode(properties, type=Said)]
 
 
-def said_in_call(properties: bytes, source: str) -> list[Said]:
-    """Segment's preferences count for all channels. Raises msgspec.MsgspecError."""
-    said = msgspec.json.decode(properties, type=_Preferences).category_preferences
+def said_in_call(preferences: Mapping[str, bool], source: str) -> list[Said]:
+    """Segment's preferences count for all channels."""
     return [
         Said(purpose, Channel.ANY, State.GRANTED if is_granted else State.DENIED, source, "")
-        for purpose, is_granted in said.items()
+        for purpose, is_granted in preferences.items()
     ]

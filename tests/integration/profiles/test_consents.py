@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 from rapport.features.v1 import features_pb2
-from rapport.profiles.v1 import catalogue_pb2, identities_pb2, privacy_pb2
+from rapport.profiles.v1 import catalogue_pb2, identities_pb2, plans_pb2, privacy_pb2
 from rapport.profiles.v1 import consents_pb2 as pb
 from rapport.profiles.v1 import profiles_pb2 as profiles_pb
 from rapport.profiles.v1.consents_pb2_grpc import ConsentsStub, add_ConsentsServicer_to_server
@@ -20,7 +20,7 @@ from chassis import context
 from chassis.errors import InvalidArgument, NotFound, Reason
 from services.profiles.main import consents, definitions, identities
 from services.profiles.rpc.privacy import PrivacyRpc
-from tests.integration.profiles.conftest import RECEIVED, Profiles, erased
+from tests.integration.profiles.conftest import RECEIVED, Desk, Profiles, erased
 
 ADA = "user_id:ada"
 GRANTED, DENIED, UNKNOWN = pb.CONSENT_STATE_GRANTED, pb.CONSENT_STATE_DENIED, pb.CONSENT_STATE_UNKNOWN
@@ -77,7 +77,7 @@ def preferences(
         "userId": user,
         "timestamp": at.isoformat(),
         "context": {"consent": {"categoryPreferences": said}, "ip": "8.8.8.8"},
-        "properties": {"form": "banner", "categoryPreferences": "of the client"},
+        "properties": {"form": "banner"},
     }
 
 
@@ -96,8 +96,7 @@ async def test_an_event_of_segments_shape_is_heard(profiles: Profiles, ledger: L
     # An older word that comes late changes nothing.
     await profiles.take(preferences("ada", 3, -60, Advertising=True, Analytics=False))
     assert await ledger.allowed(ADA, ("Advertising", ""), ("Analytics", "")) == [False, True]
-    told = (await profiles.events(ADA))[0]
-    assert json.loads(told.properties) == {"form": "banner", "categoryPreferences": {"Advertising": False, "Analytics": True}}
+    assert json.loads((await profiles.events(ADA))[0].properties) == {"form": "banner"}
 
 
 @pytest.mark.parametrize("consent", [None, {}, {"categoryPreferences": {"Advertising": "yes"}}])
@@ -106,6 +105,31 @@ async def test_a_preference_that_cannot_be_read_is_refused_and_not_lost(profiles
     (receipt,) = await profiles.send(call)
     assert receipt.status == profiles_pb.RECEIPT_STATUS_REJECTED
     assert receipt.field == "context.consent.categoryPreferences"
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+async def test_a_preference_that_the_plan_holds_back_is_heard_when_it_is_let_go(
+    profiles: Profiles, ledger: Ledger, desk: Desk, is_edited: bool
+) -> None:
+    await profiles.take(viewed("ada"))
+    name, schema = (
+        "Segment Consent Preference Updated",
+        {"additionalProperties": False, "properties": {"form": {"type": "number"}}},
+    )
+    await desk.put(events={name: {"mode": "quarantine", "schema": schema}})
+    (receipt,) = await profiles.send(preferences("ada", 1, Advertising=False))
+    assert receipt.status == profiles_pb.RECEIPT_STATUS_QUARANTINED
+    assert await ledger.may(ADA, "Advertising")
+    (held,) = (await desk.plans.ListQuarantinedEvents(plans_pb2.ListQuarantinedEventsRequest())).events
+    if is_edited:
+        edit = plans_pb2.EditQuarantinedEventRequest(quarantine_id=held.quarantine_id, properties=b'{"form":1}')
+        assert (await desk.plans.EditQuarantinedEvent(edit)).appended
+    else:
+        await desk.put(events={})
+        replay = plans_pb2.ReplayQuarantinedEventRequest(quarantine_id=held.quarantine_id)
+        assert (await desk.plans.ReplayQuarantinedEvent(replay)).appended
+    await profiles.settled()
+    assert not await ledger.may(ADA, "Advertising")
 
 
 async def test_what_is_recorded_holds_when_it_is_answered(profiles: Profiles, ledger: Ledger) -> None:

@@ -87,8 +87,7 @@ def _consents(draw: st.DrawFn) -> event_pb2.Event:
     node_id, us = draw(ANYBODY), START_US + draw(st.integers(0, 4)) * DAY_US
     if draw(st.booleans()):
         said = draw(st.dictionaries(st.sampled_from(["ads", "news"]), st.booleans(), min_size=1))
-        told = dumps({"categoryPreferences": said})
-        return _event(node_id, us, us, type="track", name="Segment Consent Preference Updated", properties=told)
+        return _event(node_id, us, us, type="track", name="Segment Consent Preference Updated", preferences=said)
     channel, state = draw(st.sampled_from(["any", "sms"])), draw(st.sampled_from(["granted", "denied", "unknown"]))
     fact = {"purpose": "ads", "channel": channel, "state": state, "source": "app", "proofVersion": "v1"}
     return _event(node_id, us, us, type="track", name=FACT, source=SOURCE, properties=dumps(fact))

@@ -198,7 +198,8 @@ class Backend:
         server = self.servers[name] = rpc.Server(name, "test")
         server.add(add, servicer(), clients.CONTRACTS[name][0][2])
         if name == "profiles":
-            server.add(add_ConsentsServicer_to_server, Consents(), consents_pb2.DESCRIPTOR)
+            consents = Consents()  # pyright: ignore[reportAbstractUsage]
+            server.add(add_ConsentsServicer_to_server, consents, consents_pb2.DESCRIPTOR)
         self.targets[name] = f"127.0.0.1:{await server.start(self.targets.get(name, '127.0.0.1:0'))}"
 
     async def stop(self, name: str) -> None:

@@ -24,13 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frapport/profiles/v1/event.proto\x12\x13rapport.profiles.v1\"\xad\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x0c\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05ts_us\x18\x04 \x01(\x03\x12\x10\n\x08known_us\x18\x05 \x01(\x03\x12\x13\n\x0breceived_us\x18\x06 \x01(\x03\x12\x0f\n\x07node_id\x18\x07 \x01(\t\x12\x17\n\x0flinked_node_ids\x18\x08 \x03(\t\x12\x12\n\nproperties\x18\t \x01(\x0c\x12\x0e\n\x06source\x18\n \x01(\t\x12\x0f\n\x07\x63hannel\x18\x0b \x01(\t\x12\x0e\n\x06sealed\x18\x0c \x01(\x0c\x12\x15\n\rtraits_digest\x18\r \x01(\x0c\x12\x13\n\x0btraceparent\x18\x0e \x01(\t\x12\x11\n\tfound_ids\x18\x0f \x03(\t\x12\x12\n\naccount_id\x18\x10 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frapport/profiles/v1/event.proto\x12\x13rapport.profiles.v1\"\xa3\x03\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x0c\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05ts_us\x18\x04 \x01(\x03\x12\x10\n\x08known_us\x18\x05 \x01(\x03\x12\x13\n\x0breceived_us\x18\x06 \x01(\x03\x12\x0f\n\x07node_id\x18\x07 \x01(\t\x12\x17\n\x0flinked_node_ids\x18\x08 \x03(\t\x12\x12\n\nproperties\x18\t \x01(\x0c\x12\x0e\n\x06source\x18\n \x01(\t\x12\x0f\n\x07\x63hannel\x18\x0b \x01(\t\x12\x0e\n\x06sealed\x18\x0c \x01(\x0c\x12\x15\n\rtraits_digest\x18\r \x01(\x0c\x12\x13\n\x0btraceparent\x18\x0e \x01(\t\x12\x11\n\tfound_ids\x18\x0f \x03(\t\x12\x12\n\naccount_id\x18\x10 \x01(\t\x12@\n\x0bpreferences\x18\x11 \x03(\x0b\x32+.rapport.profiles.v1.Event.PreferencesEntry\x1a\x32\n\x10PreferencesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x08:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rapport.profiles.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EVENT_PREFERENCESENTRY']._loaded_options = None
+  _globals['_EVENT_PREFERENCESENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=57
-  _globals['_EVENT']._serialized_end=358
+  _globals['_EVENT']._serialized_end=476
+  _globals['_EVENT_PREFERENCESENTRY']._serialized_start=426
+  _globals['_EVENT_PREFERENCESENTRY']._serialized_end=476
 # @@protoc_insertion_point(module_scope)

@@ -26,6 +26,26 @@ class Event(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PreferencesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bool
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EVENT_ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -42,6 +62,7 @@ class Event(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     FOUND_IDS_FIELD_NUMBER: _builtins.int
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    PREFERENCES_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
     """Keyed hash of (tenant, message id), 16 bytes: a repeat has the same."""
     type: _builtins.str
@@ -78,6 +99,10 @@ class Event(_message.Message):
     def found_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Pseudonymous ids of identifiers that find this person, and join nobody."""
 
+    @_builtins.property
+    def preferences(self) -> _containers.ScalarMap[_builtins.str, _builtins.bool]:
+        """What a call of Segment's says of consent, by category: see domain/consent.py."""
+
     def __init__(
         self,
         *,
@@ -97,10 +122,11 @@ class Event(_message.Message):
         traceparent: _builtins.str = ...,
         found_ids: _abc.Iterable[_builtins.str] | None = ...,
         account_id: _builtins.str = ...,
+        preferences: _abc.Mapping[_builtins.str, _builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "channel", b"channel", "event_id", b"event_id", "found_ids", b"found_ids", "known_us", b"known_us", "linked_node_ids", b"linked_node_ids", "name", b"name", "node_id", b"node_id", "properties", b"properties", "received_us", b"received_us", "sealed", b"sealed", "source", b"source", "traceparent", b"traceparent", "traits_digest", b"traits_digest", "ts_us", b"ts_us", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "channel", b"channel", "event_id", b"event_id", "found_ids", b"found_ids", "known_us", b"known_us", "linked_node_ids", b"linked_node_ids", "name", b"name", "node_id", b"node_id", "preferences", b"preferences", "properties", b"properties", "received_us", b"received_us", "sealed", b"sealed", "source", b"source", "traceparent", b"traceparent", "traits_digest", b"traits_digest", "ts_us", b"ts_us", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
