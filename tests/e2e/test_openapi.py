@@ -27,8 +27,8 @@ from tests.e2e.shop import ACCOUNT, HELD_MESSAGE, ITEM, OpenShop
 EXAMPLES = 14  # of each kind, for each operation
 # After it nothing else could be asked of the document's example; test_privacy.py calls it.
 LAST_CALLS = {"POST /v1/profiles/{ref}:erase"}
-# What they need is there once and another call has used it, or is a file, or nobody has made it: tests of their own see
-# them succeed.
+# What they need is there once and another call has used it, or is a file, or nobody has made it, or another call has given the
+# segment a purpose that nobody granted: tests of their own see them succeed.
 ONCE = {
     "POST /v1/import-jobs",
     "GET /v1/quarantine/{quarantineId}",
@@ -38,6 +38,7 @@ ONCE = {
     "POST /v1/match-suggestions/{matchSuggestionId}:accept",
     "POST /v1/match-suggestions/{matchSuggestionId}:reject",
     "POST /v1/profiles/{ref}:unmerge",
+    "GET /v1/segments/{key}/members/{ref}",
 }
 CHECKS = [
     not_a_server_error,
