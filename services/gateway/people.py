@@ -59,6 +59,8 @@ class People:
         claims = await self._claims_of(id_token)
         if claims.get("nonce") != nonce:
             raise _invalid("the token answers another sign-in")
+        if claims.get("azp", self._provider.client_id) != self._provider.client_id:
+            raise _invalid("the token was issued to another client")
         return await self._person_of(claims)
 
     async def _claims_of(self, token: str) -> Mapping[str, Any]:
@@ -80,15 +82,13 @@ class People:
                 token, key, algorithms=[algorithm], audience=self._provider.client_id, issuer=self._provider.issuer,
                 leeway=LEEWAY_S, options={"require": list(_REQUIRED)},
             )  # fmt: skip
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _invalid(_meaning(error)) from None  # the cause may repeat a claim
 
     async def _person_of(self, claims: Mapping[str, Any]) -> Person:
         subject, tenant = str(claims["sub"]), claim_of(claims, self._tenant_claim)
         if not 1 <= len(subject) <= MOST_SUBJECT_CHARACTERS:
             raise _invalid(f"the token's claim sub has over {MOST_SUBJECT_CHARACTERS} characters, or none")
-        if claims.get("azp", self._provider.client_id) != self._provider.client_id and isinstance(claims["aud"], list):
-            raise _invalid("the token was issued to another party")
         if not isinstance(tenant, str) or not await self._is_known(tenant):
             message = f"the token's claim {self._tenant_claim!r} names no tenant that is here"
             raise Denied(message, reason=Reason.UNKNOWN_TENANT)

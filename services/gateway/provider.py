@@ -31,10 +31,11 @@ MOST_EXCHANGES: Final = 16
 LEAST_RSA_BITS: Final = 2048
 
 # Asymmetric ones only: with a shared secret whoever checks a token could also make it.
-ALGORITHMS: Final[Mapping[str, Sequence[str]]] = {
-    "RSA": ("RS256", "PS256"),
-    "EC": ("ES256",),
-    "OKP": ("EdDSA",),
+# By kind and curve of the key.
+ALGORITHMS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
+    ("RSA", ""): ("RS256", "PS256"),
+    ("EC", "P-256"): ("ES256",),
+    ("OKP", "Ed25519"): ("EdDSA",),
 }
 ALL_ALGORITHMS: Final = tuple(name for names in ALGORITHMS.values() for name in names)
 
@@ -228,13 +229,13 @@ def _check(metadata: _Metadata, issuer: str) -> None:
 
 def _key_of(jwk: Mapping[str, Any]) -> VerificationKey | None:
     """None where it is no key that may sign for us: secret, for encryption, too short, or of a kind we do not know."""
-    allowed = ALGORITHMS.get(str(jwk.get("kty")), ())
+    allowed = ALGORITHMS.get((str(jwk.get("kty")), str(jwk.get("crv", ""))), ())
     algorithms = [name for name in allowed if jwk.get("alg", name) == name]
     if not algorithms or jwk.get("use", "sig") != "sig":
         return None
     try:
         key = jwt.PyJWK(dict(jwk), algorithm=algorithms[0]).key
-    except (jwt.PyJWTError, ValueError):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
     if isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS:
         return None

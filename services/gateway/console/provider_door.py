@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from chassis.errors import Denied, Reason, Unauthenticated
+from chassis.errors import Reason, Unauthenticated
 from services.gateway.console.pages import Visit
 from services.gateway.domain import Person
 from services.gateway.people import SignIn
@@ -77,7 +77,7 @@ async def come_back(visit: Visit, sign_in: SignIn) -> tuple[Person, str]:
     if errand is None or not hmac.compare_digest(errand.state.encode(), state.encode()):
         raise Unauthenticated(visit.words("sign_in.lost"), reason=Reason.INVALID_TOKEN)
     if visit.asked("error") or not visit.asked("code"):
-        raise Denied(visit.words("sign_in.not_let_in"), reason=Reason.INVALID_TOKEN)
+        raise Unauthenticated(visit.words("sign_in.not_let_in"), reason=Reason.INVALID_TOKEN)
     provider = sign_in.provider
     if visit.asked("iss") not in ("", provider.issuer):  # RFC 9207: the answer of another provider
         raise Unauthenticated(visit.words("sign_in.lost"), reason=Reason.INVALID_TOKEN)

@@ -180,8 +180,8 @@ async def test_a_session_ends_by_itself_and_the_database_has_only_its_digest(
         ({"state": "another"}, 401),
         ({"code": "made-up"}, 401),
         ({"iss": "https://elsewhere.example"}, 401),
-        ({"error": "access_denied"}, 403),
-        ({"code": ""}, 403),
+        ({"error": "access_denied"}, 401),
+        ({"code": ""}, 401),
     ],
 )
 async def test_an_answer_that_is_not_ours_signs_nobody_in(
@@ -216,6 +216,7 @@ async def test_the_answer_counts_only_in_the_browser_that_asked_and_once(
     ("changes", "status", "said"),
     [
         ({"nonce": "of another sign-in"}, 401, "answers another sign-in"),
+        ({"azp": "another-client"}, 401, "issued to another client"),
         ({"exp": 1}, 401, "has expired"),
         ({"aud": "another-client"}, 401, "another audience"),
         ({"tenant": "nobody-here"}, 403, "names no tenant"),
@@ -306,6 +307,7 @@ def at_the_browser(url: str, issuer: str, folder: Path) -> None:
         assert EMAIL not in reader.text
         assert reader.all("#portrait-card form") == []
         kept = browser.get_cookie("rapport_console")
+        assert kept is not None
         leave(reader)
         # Whoever kept the cookie is not let in again.
         browser.add_cookie({"name": "rapport_console", "value": kept["value"], "path": "/console"})

@@ -14,6 +14,7 @@ import jwt
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.utils import base64url_encode
 
 from infra.postgres import Temporary
 from services.gateway import api
@@ -95,6 +96,7 @@ async def test_a_good_token_comes_in_beside_keys(people: People, settings: Setti
     assert (await people.ask(people.token())).status_code == 200
     assert (await people.ask((await make_tenant()).private)).status_code == 200
     assert (await people.ask(people.token(aud=["other", CLIENT_ID]))).status_code == 200
+    assert (await people.ask(people.token(aud=[CLIENT_ID, "account"], azp="another-client"))).status_code == 200
     assert (await people.ask(people.token(roles="viewer other"))).status_code == 200
 
 
@@ -121,7 +123,6 @@ NOW = int(time.time())
         ({"sub": None}, "the token lacks one of the claims"),
         ({"sub": ""}, "the token's claim sub"),
         ({"sub": "x" * 256}, "the token's claim sub"),
-        ({"aud": ["other", CLIENT_ID], "azp": "other"}, "the token was issued to another party"),
         ({"filling": "x" * 20_000}, "a token has at most"),
     ],
 )
@@ -141,13 +142,13 @@ async def test_clocks_may_differ_a_little(people: People) -> None:
 
 async def test_a_token_that_nobody_signed_is_refused(people: People) -> None:
     claims = people.provider.claims(people.tenant, "admin")
-    unsigned = jwt.encode(claims, None, algorithm="none", headers={"kid": people.provider.signing.kid})
+    unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": people.provider.signing.kid})
     assert "algorithm" in problem_of(await people.ask(unsigned), 401, "INVALID_TOKEN")
     good = people.token("admin")
     stripped = good.rpartition(".")[0] + "."
     assert "signature" in problem_of(await people.ask(stripped), 401, "INVALID_TOKEN")
     head, _, signature = good.split(".")
-    body = jwt.utils.base64url_encode(json.dumps({**claims, "sub": "somebody-else"}).encode()).decode()
+    body = base64url_encode(json.dumps({**claims, "sub": "somebody-else"}).encode()).decode()
     assert "signature" in problem_of(await people.ask(f"{head}.{body}.{signature}"), 401, "INVALID_TOKEN")
 
 
@@ -155,16 +156,21 @@ async def test_the_public_key_is_not_taken_for_a_shared_secret(people: People) -
     claims = people.provider.claims(people.tenant, "admin")
     public = people.provider.signing.private.public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    parts = [jwt.utils.base64url_encode(json.dumps(part).encode()) for part in (
+    parts = [base64url_encode(json.dumps(part).encode()) for part in (
         {"alg": "HS256", "typ": "JWT", "kid": people.provider.signing.kid}, claims)]  # fmt: skip
     signature = jwt.get_algorithm_by_name("HS256").sign(b".".join(parts), pem)
-    forged = b".".join([*parts, jwt.utils.base64url_encode(signature)]).decode()
+    forged = b".".join([*parts, base64url_encode(signature)]).decode()
     assert "algorithm" in problem_of(await people.ask(forged), 401, "INVALID_TOKEN")
+
+
+# Objects in objects, deeper than a reader may go.
+NESTED = base64url_encode(b'{"a":' * 2_000).decode()
+DEEP = f"eyJhbGciOiJSUzI1NiJ9.{NESTED}.AAAA"
 
 
 @pytest.mark.parametrize(
     "garbage",
-    ["eyJ.eyJ.x", "eyJhbGciOiJSUzI1NiJ9.e30.AAAA", "eyJhbGciOlsxXX0.e30.AAAA", "eyJhbGciOiJSUzI1NiIsImtpZCI6MX0.e30."],
+    ["eyJ.eyJ.x", "eyJhbGciOiJSUzI1NiJ9.e30.AAAA", "eyJhbGciOlsxXX0.e30.AAAA", "eyJhbGciOiJSUzI1NiIsImtpZCI6MX0.e30.", DEEP],
 )
 async def test_what_is_no_token_is_refused(people: People, garbage: str) -> None:
     assert problem_of(await people.ask(garbage), 401, "INVALID_TOKEN")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.profiles.domain.classify import Kind, kind_of, split
+from services.profiles.domain.classify import Kind, is_sensitive, kind_of, split
 
 KEYS = st.sampled_from(
     ["email", "plan", "name", "price", "products", "billing_address", "x.email", "interests", "a@b", "title"]
@@ -74,3 +74,32 @@ def test_the_call_decides_what_its_fields_describe() -> None:
     assert kind_of("screen", "Home") is Kind.PAGE
     assert kind_of("track", "Order Completed") is Kind.COMMERCE
     assert kind_of("track", "Signed Up") is Kind.TRACK
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("passport", "X1234567"),
+        ("Passport_Number", "X1"),
+        ("billing.iban", "GB00"),
+        ("documents", {"taxId": "1"}),
+        ("documents", [{"kind": "card"}, {"cvv": 1}]),
+        ("religion", "none"),
+    ],
+)
+def test_what_is_sensitive(key: str, value: Any) -> None:
+    assert is_sensitive(key, value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("email", "ada@example.com"), ("category", "health"), ("plan", {"name": "gold"})])
+def test_what_is_not_sensitive(key: str, value: Any) -> None:
+    assert not is_sensitive(key, value)
+
+
+SENSITIVE = st.sampled_from(["password", "ssn", "Health", "tax_id", "plan"])
+
+
+@given(st.dictionaries(SENSITIVE, VALUES | st.dictionaries(SENSITIVE, VALUES, max_size=2), max_size=4), st.sampled_from(Kind))
+def test_what_is_sensitive_is_personal(fields: dict[str, Any], kind: Kind) -> None:
+    public, _ = split(fields, kind)
+    assert not is_sensitive("", public)

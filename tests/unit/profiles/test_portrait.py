@@ -21,6 +21,13 @@ def test_personal_traits_are_marked() -> None:
     assert portrait["psychology"] == [Entry("preference.colour", "red", personal=True)]
 
 
+def test_sensitive_traits_are_marked_also_within_others() -> None:
+    personal = {"passport": "X1", "documents": {"iban": "GB00"}, "social": {"ssn": "1", "nick": "ada"}}
+    portrait = blocks(replace(NOBODY, public={"plan": "pro"}, personal=personal))
+    assert {entry.name: entry.sensitive for entry in portrait["basic"]} == {"passport": True, "documents": True, "plan": False}
+    assert {entry.name: entry.sensitive for entry in portrait["social"]} == {"social.ssn": True, "social.nick": False}
+
+
 def test_consumption_is_orders_money_and_favourites() -> None:
     features = {"orders_count": ("4", "orders"), "revenue_total": ("50.02", "currency"), "refunds_total": ("5.00", "currency")}
     known = replace(NOBODY, features=features, categories=[Favourite("kitchen", Decimal("12.000"))])
