@@ -49,7 +49,8 @@ def current() -> Call:
 
 def tenant() -> str:
     """The tenant that the call is for. Raises InvalidArgument where there is none."""
-    if not (name := _call.get().tenant):
+    name = _call.get().tenant
+    if not name or name == EVERYONE:
         raise InvalidArgument("the call has no tenant", reason=Reason.MISSING_TENANT)
     return name
 

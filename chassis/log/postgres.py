@@ -15,7 +15,7 @@ from chassis.log.cursor import Cursor, Places
 from chassis.log.records import Handle, Position, Record, partition_of, writer_of
 
 # The order is by the column: a bare xid would be the text of the answer, and '1000' comes before '999'.
-_READ: Final = """
+READ: Final = """
 SELECT xid::text AS xid, seq, tenant_id, key, received_at, payload
 FROM log.events
 WHERE (xid, seq) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -45,7 +45,7 @@ class PostgresLog:
 
     async def read(self, xid: int, seq: int, limit: int) -> Sequence[Record]:
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_READ, str(xid), seq, limit)
+            rows = await connection.fetch(READ, str(xid), seq, limit)
         return [
             Record(int(row["xid"]), row["seq"], row["tenant_id"], row["key"], row["received_at"], row["payload"])
             for row in rows

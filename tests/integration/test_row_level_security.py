@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from chassis import context
+from chassis.log.postgres import READ
 from chassis.row_security import ADMITTED, POLICY, protect
 from infra.postgres import Temporary
 from infra.roles import OWNER, SERVICES, RoleTooStrong, grant, role_of
@@ -289,6 +290,22 @@ async def test_the_owners_functions_refuse_another_tenant(admin: asyncpg.Connect
     async with undone(admin):
         with pytest.raises(asyncpg.RaiseError, match="not exported yet"):
             await admin.fetchval(forget, A)
+
+
+@pytest.mark.parametrize("whose", [context.EVERYONE, A])
+async def test_the_log_is_still_read_by_its_index(admin: asyncpg.Connection, whose: str) -> None:
+    fill = "INSERT INTO log.events (tenant_id, received_at, payload) SELECT $1, now(), '' FROM generate_series(1, 20000)"
+    await admin.execute(fill, A)
+    await admin.execute("ANALYZE log.events")
+    xid, seq = await admin.fetchrow("SELECT xid::text, max(seq) - 50 FROM log.events WHERE tenant_id = $1 GROUP BY 1", A) or (
+        "",
+        0,
+    )
+    await become(admin, "rapport_segmentation", whose)
+    query = READ.replace("$1", f"'{xid}'").replace("$2", str(seq)).replace("$3", "500")
+    plan = "\n".join(row[0] for row in await admin.fetch(f"EXPLAIN {query}"))
+    # Of the months without a row it does not matter.
+    assert "Index Cond: ((ROW(xid, seq) >" in plan, plan
 
 
 async def test_the_release_before_never_heard_of_it_and_works(platform_database: Temporary, tenant: str) -> None:

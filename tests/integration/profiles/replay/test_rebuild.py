@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from rapport.profiles.v1 import profiles_pb2 as pb
 
@@ -186,7 +187,7 @@ async def test_tables_are_swapped_under_reads_and_writes_and_nobody_notices(
     print(f"{traffic.reads} reads, {traffic.writes} events, slowest four reads {traffic.slowest_s:.2f} s")
 
 
-async def test_new_tables_have_the_keys_indexes_and_options_of_the_old(
+async def test_new_tables_have_the_keys_indexes_options_and_policies_of_the_old(
     platform_database: Temporary, profiles: Profiles
 ) -> None:
     shape = """
@@ -196,9 +197,25 @@ async def test_new_tables_have_the_keys_indexes_and_options_of_the_old(
     WHERE relnamespace = 'profiles'::regnamespace AND relkind = 'r'
     ORDER BY 1, 2
     """
-    before = await profiles.rows(shape)
-    async with rebuilding(platform_database, profiles) as rebuild:
-        await rebuild.swap()
+    guarded = """
+    SELECT class.relname, relrowsecurity, relforcerowsecurity, policyname, permissive, roles::text[], cmd, qual, with_check
+    FROM pg_class AS class LEFT JOIN pg_policies AS policy ON schemaname = 'profiles' AND tablename = relname
+    WHERE relnamespace = 'profiles'::regnamespace AND relkind = 'r' ORDER BY 1, 4
+    """
+    before, policies = await profiles.rows(shape), await profiles.rows(guarded)
+    assert ("timeline", True, "tenant") in [(row[0], row[1], row[3]) for row in policies]
+    owner = await asyncpg.connect(platform_database.dsn("rapport_owner"), ssl=False)
+    try:  # one with all its parts
+        await owner.execute(
+            "CREATE POLICY more ON profiles.links AS RESTRICTIVE FOR INSERT TO rapport_profiles WITH CHECK (true)"
+        )
+        policies = await profiles.rows(guarded)
+        async with rebuilding(platform_database, profiles) as rebuild:
+            await rebuild.swap()
+        assert await profiles.rows(guarded) == policies
+    finally:
+        await owner.execute("DROP POLICY more ON profiles.links")
+        await owner.close()
     after = await profiles.rows(shape)
     assert [tuple(row)[:2] for row in after] == [tuple(row)[:2] for row in before]
     assert any("fillfactor=80" in (row[1] or "") for row in after)
