@@ -255,6 +255,11 @@ def over_grpc(asked: Sequence[tuple[Rpc, str]], secrets: set[str]) -> tuple[Coun
     return Counter(code for code, *_ in answers), wrong + [bug for _, _, bugs, _ in answers for bug in bugs]
 
 
+def lasting(known: Mapping[str, Any]) -> str:
+    """Without when a model in memory was built: one that was let go is built anew."""
+    return re.sub(r"'modelBuilt': '[^']*'", "", str(known))
+
+
 def test_ten_thousand_foreign_calls_are_told_nothing_and_change_nothing(
     platform: Running,
     shop: OpenShop,
@@ -287,7 +292,7 @@ def test_ten_thousand_foreign_calls_are_told_nothing_and_change_nothing(
         print(f"{len(secrets)} secrets, {took_s:.0f} s")
         assert (wrong + wrong_again + wrong_too)[:10] == []
         assert took_s < LIMIT_S
-        assert reads_at_rest(document, shop, owner) == before
+        assert lasting(reads_at_rest(document, shop, owner)) == lasting(before)
 
 
 def test_the_same_calls_of_the_shop_itself_are_told_a_lot(

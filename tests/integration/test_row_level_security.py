@@ -28,9 +28,9 @@ DEFINERS = {
 }
 # Values that do for a column of that type; checks are taken away first.
 VALUES = {
-    "text": "gen_random_uuid()::text", "uuid": "gen_random_uuid()", "timestamptz": "now()", "bytea": "uuid_send(gen_random_uuid())", "jsonb": "'{}'",
-    "bool": "true", "int2": "1", "int4": "1", "int8": "1", "float4": "1", "float8": "1", "numeric": "1", "xid8": "'1'",
-    "date": "now()", "interval": "'1s'",
+    "text": "gen_random_uuid()::text", "uuid": "gen_random_uuid()", "timestamptz": "now()",
+    "bytea": "uuid_send(gen_random_uuid())", "jsonb": "'{}'", "bool": "true", "int2": "1", "int4": "1", "int8": "1",
+    "float4": "1", "float8": "1", "numeric": "1", "xid8": "'1'", "date": "now()", "interval": "'1s'",
 }  # fmt: skip
 
 _TABLES = """
