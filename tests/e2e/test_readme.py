@@ -1,4 +1,4 @@
-"""The README's thirteen calls, as they stand there, against a platform that has just been started."""
+"""The README's fourteen calls, as they stand there, against a platform that has just been started."""
 
 import shlex
 import time
@@ -29,18 +29,19 @@ def calls(running: Running) -> list[list[str]]:
 
 
 def as_curl(client: httpx.Client, words: list[str]) -> httpx.Response:
-    """`-u user: URL [-d body]`, with the content type that curl gives a body."""
-    options = {words[at]: words[at + 1] for at in range(len(words) - 1) if words[at] in ("-u", "-d")}
+    """`-u user: [-X method] URL [-d body]`, with the content type that curl gives a body."""
+    options = {words[at]: words[at + 1] for at in range(len(words) - 1) if words[at] in ("-u", "-X", "-d")}
     [url] = [word for word in words if word.startswith("http")]
     assert len(words) == 1 + 2 * len(options), f"this test does not know all of: {words}"
     headers = {"Content-Type": "application/x-www-form-urlencoded"} if "-d" in options else {}
     auth = httpx.BasicAuth(options["-u"].removesuffix(":"), "")
-    return client.request("POST" if "-d" in options else "GET", url, content=options.get("-d"), headers=headers, auth=auth)
+    method = options.get("-X", "POST" if "-d" in options else "GET")
+    return client.request(method, url, content=options.get("-d"), headers=headers, auth=auth)
 
 
-def test_the_thirteen_calls_of_the_readme_are_answered(platform: Running) -> None:
+def test_the_fourteen_calls_of_the_readme_are_answered(platform: Running) -> None:
     asked = calls(platform)
-    assert len(asked) == 13
+    assert len(asked) == 14
     before = clock(platform)
     end = time.monotonic() + PATIENCE_S
     with httpx.Client(trust_env=False, timeout=30) as client:
