@@ -67,7 +67,8 @@ async def test_personal_values_are_only_for_keys_with_their_scope(http: httpx.As
     assert [entry["name"] for entry in portrait["blocks"][0]["entries"]] == ["plan"]
     assert portrait["blocks"][1] == {"name": "social", "empty": True, "entries": []}
     trusted = await http.get(f"/v1/profiles/{customer}/portrait", headers={"Authorization": f"Bearer {keys.personal}"})
-    assert [entry["name"] for entry in trusted.json()["blocks"][0]["entries"]] == ["plan", "email"]
+    shown = {entry["name"]: entry["value"] for entry in trusted.json()["blocks"][0]["entries"]}
+    assert shown == {"plan": "gold", "email": "ada@example.com", "passport": "•••"}
 
 
 async def test_a_timeline_and_memberships_are_told(http: httpx.AsyncClient, customer: str) -> None:
