@@ -154,9 +154,10 @@ def stranger(platform: Running) -> Iterator[httpx.Client]:
 def reads(document: Mapping[str, Any], shop: OpenShop, client: httpx.Client) -> dict[str, Any]:
     """What the shop's own key is answered, by operation."""
     answers = {call.name: call.ask(client) for call in calls(document, shop, shop.profile_id) if call.method == "get"}
-    # Lineage is asked of one thing or the other, and has no answer to neither; who calls everything lets the held event go.
+    # Lineage is asked of one thing or the other, and has no answer to neither. Who calls everything lets the held event go, and
+    # gives the segment a purpose that the customer did not allow.
     refused = {name for name, answer in answers.items() if answer.status_code != 200}
-    assert refused <= {"GET /v1/lineage", "GET /v1/quarantine/{quarantineId}"}, refused
+    assert refused <= {"GET /v1/lineage", "GET /v1/quarantine/{quarantineId}", "GET /v1/segments/{key}/members/{ref}"}, refused
     return {
         name: answer.json()
         for name, answer in answers.items()
@@ -196,6 +197,8 @@ def leaks(answer: httpx.Response, call: Call, secrets: set[str]) -> list[str]:
     told, said = answer.text + str(answer.headers), f"{call.path} {call.body}"
     if call.route == "/v1/audit":  # the paths that the stranger itself has asked for
         told = re.sub(r'"target":"[^"]*"', "", told)
+    if call.route == "/v1/purposes":  # the names that it has given its own
+        told = re.sub(r'"purpose":"[^"]*"', "", told)
     return [secret for secret in secrets if secret in told and secret not in said]
 
 

@@ -3,7 +3,7 @@
 import json
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +48,13 @@ ELEMENT_NUMBERS = (
     {"a": 1},
 )
 
+_AT_A_TIME = 20_000
+# Of columns that are no texts.
+_TYPES = {
+    **dict.fromkeys(("node_id", "profile_id"), "uuid"), "event_id": "bytea",
+    **dict.fromkeys(("ts", "known_at", "received_at", "since"), "timestamptz"),
+    **dict.fromkeys(("numbers", "texts", "rest"), "jsonb"),
+}  # fmt: skip
 TIMELINE = (
     "tenant_id",
     "node_id",
@@ -151,10 +158,16 @@ def _products(chance: random.Random) -> object:
 async def store(connection: asyncpg.Connection, tenant: str, made: World) -> None:
     """The same nodes belong to another tenant as well, who must never be read."""
     for name in (tenant, f"{tenant}-other"):
-        events = [(name, *event) for event in made.events]
-        await connection.copy_records_to_table("timeline", schema_name="profiles", columns=TIMELINE, records=events)
-        links = [(name, *link) for link in made.links]
-        await connection.copy_records_to_table("node_profiles", schema_name="profiles", columns=LINKS, records=links)
+        await _insert(connection, "timeline", TIMELINE, [(name, *event) for event in made.events])
+        await _insert(connection, "node_profiles", LINKS, [(name, *link) for link in made.links])
+
+
+async def _insert(connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    types = [_TYPES.get(column, "text") for column in columns]
+    arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+    insert = f"INSERT INTO profiles.{table} ({', '.join(columns)}) SELECT * FROM unnest({arrays})"
+    for first in range(0, len(rows), _AT_A_TIME):
+        await connection.execute(insert, *map(list, zip(*rows[first : first + _AT_A_TIME], strict=True)))
 
 
 def export(folder: Path, made: World) -> None:
