@@ -4,6 +4,10 @@ import os
 
 import pytest
 
+# Before gRPC is imported: a child that becomes another user is forked, and always runs another program. gRPC's care for
+# children that go on without one may abort it where other threads are in a call.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
 # Beginning of the skip's sentence -> why it is allowed.
 ALLOWED_SKIPS = {
     "the shared data folder is missing": "the data sets are not part of the project",
