@@ -1,6 +1,6 @@
 """Row-level security: each service's role sees the rows of one tenant, the one that the connection was told of (chassis/db.py).
 
-A migration that makes tables with a column `tenant_id` ends with `op.execute(protect("its_schema"))`.
+`chassis/migrate.py` ends with `protect`: whatever table a migration made, if it has a column `tenant_id`, it has the policy.
 """
 
 from collections.abc import Sequence
@@ -15,28 +15,34 @@ SEEN: Final = "coalesce(current_setting('rapport.tenant', true), '*')"
 ADMITTED: Final = f"(SELECT {SEEN} = '*') OR tenant_id = (SELECT {SEEN})"
 
 _TABLES: Final = """
-SELECT class.oid::regclass AS name, class.relispartition AS is_partition FROM pg_class AS class
+SELECT class.oid::regclass AS name, class.relispartition AS is_partition, {waits} AS waits FROM pg_class AS class
 WHERE class.relnamespace = ANY('{{{schemas}}}'::regnamespace[]) AND class.relkind IN ('r', 'p') AND EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = class.oid AND attname = 'tenant_id' AND NOT attisdropped
+) AND NOT (
+    (class.relrowsecurity OR {waits}) AND (class.relispartition OR EXISTS (SELECT FROM pg_policy WHERE polrelid = class.oid))
 ) ORDER BY class.relispartition, class.oid
 """
+_WAITS: Final = "(in_use AND class.oid = ANY('{{{tables}}}'::regclass[]))"
 
 
 def protect(*schemas: str, later: Sequence[str] = ()) -> str:
-    """One statement: a policy for every table of these schemas with a column `tenant_id`, those included that have one.
+    """One statement: a policy for every table of these schemas that has a column `tenant_id` and no policy yet.
 
     A partition gets none: whoever does not own it reads and writes it by way of its table only. The tables are locked together
-    and briefly; where others hold them, it lets go and tries again.
+    and briefly; where others hold them, it lets go and tries again. That is why it wants a transaction of its own: with a lock
+    from before, whoever waits for that one holds others that it needs, and none of its attempts gets through.
 
     `later`: tables that the release before can't live with once rows have a policy. Where there are tenants already it may be
     running, and comes back with a rollback: these tables then have to be protected once more, without `later`.
     """
-    tables = _TABLES.format(schemas=",".join(schemas))
+    waits = _WAITS.format(tables=",".join(later)) if later else "false"
+    tables = _TABLES.format(schemas=",".join(schemas), waits=waits)
     return f"""
     DO $protect$
     DECLARE
         one record;
         patience text := current_setting('lock_timeout');
+        in_use boolean := {"EXISTS (SELECT FROM profiles.tenants)" if later else "false"};
     BEGIN
         FOR attempt IN 1..100 LOOP
             BEGIN
@@ -58,7 +64,7 @@ def protect(*schemas: str, later: Sequence[str] = ()) -> str:
                 EXECUTE format('DROP POLICY IF EXISTS {POLICY} ON %s', one.name);
                 EXECUTE format('CREATE POLICY {POLICY} ON %s USING (%s)', one.name, $policy${ADMITTED}$policy$);
             END IF;
-            CONTINUE WHEN one.name::text = ANY('{{{",".join(later)}}}') AND EXISTS (SELECT FROM profiles.tenants);
+            CONTINUE WHEN one.waits;
             EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', one.name);
         END LOOP;
     END

@@ -1,8 +1,6 @@
-"""The service's role sees one tenant's rows."""
+"""What is asked for before the tenant is known, whose rows the service would see."""
 
 from alembic import op
-
-from chassis.row_security import protect
 
 revision = "gateway_0005"
 down_revision = "gateway_0004"
@@ -22,7 +20,6 @@ def upgrade() -> None:
             AS 'SELECT * FROM gateway.{table} WHERE {column} = given'""")
         op.execute(f"REVOKE ALL ON FUNCTION gateway.{function}({given}) FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION gateway.{function}({given}) TO rapport_gateway")
-    op.execute(protect("gateway"))
 
 
 def downgrade() -> None:
