@@ -16,7 +16,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from chassis.errors import Exhausted, Reason
+from chassis.errors import Exhausted, Reason, Unavailable
 
 PATIENCE_S: Final = 0.2
 SHARE: Final = 4
@@ -30,6 +30,8 @@ MOST_WEIGHT: Final = 64 << 20
 SLOW_S: Final = 1.0
 # What is assumed of profiles before anything was measured, in weight a second.
 FIRST_RATE: Final = 10e6
+# After a call that was lost, a full queue is not the callers' doing: they are told so for as long.
+LOST_S: Final = 5.0
 # Seconds over which the rate is averaged.
 MEMORY_S: Final = 1.0
 
@@ -72,6 +74,8 @@ class Capacity:
         self._arriving: deque[Place] = deque()
         self._in_flight = 0
         self._delivered = 0
+        # When a call was lost last.
+        self._lost = -math.inf
         LIMIT.set_function(lambda: self.limit)
         HELD.set_function(lambda: self._counted)
 
@@ -81,13 +85,15 @@ class Capacity:
         return self._rate * self._patience_s
 
     def take(self, tenant: str, size: int) -> Place:
-        """A place for a body of `size` bytes, or so. Raises Exhausted where there is none."""
+        """A place for a body of `size` bytes, or so. Raises Exhausted where there is none, Unavailable in an outage."""
         weight = BODY_WEIGHT + size
         now = self._clock()
         self._forget_slow(now)
         free = self.limit - self._counted
         is_room = weight <= free and self._held[tenant] + weight <= SHARE * free
         if self._in_memory + weight > MOST_WEIGHT or not (is_room or self._places < LEAST_PLACES):
+            if now - self._lost < LOST_S:
+                raise Unavailable("events cannot be stored at the moment", retry_after_s=1.0)
             raise Exhausted("too many events are waiting to be stored", reason=Reason.QUEUE_FULL, retry_after_s=1.0)
         place = Place(tenant, weight, now)
         self._places += 1
@@ -118,15 +124,19 @@ class Capacity:
         self._in_flight += weight
         return Flight(weight, self._clock(), self._delivered, is_full)
 
-    def end(self, flight: Flight, *, done: bool) -> None:
-        """The call has ended; `done` where profiles stored what was in it."""
+    def end(self, flight: Flight, *, done: bool, lost: bool = False) -> None:
+        """The call has ended; `done` where profiles stored what was in it, `lost` where it, or its database, is gone."""
         self._in_flight -= flight.weight
+        if lost:
+            self._lost = self._clock()
         if not done:
             return
         self._delivered += flight.weight
         elapsed_s = max(1e-6, self._clock() - flight.sent)
         rate = (self._delivered - flight.delivered_before) / elapsed_s
-        if flight.is_full or rate > self._rate:
+        # A call that waited while others were lost says how long that lasted, and nothing of what is possible.
+        may_lower = flight.is_full and flight.sent > self._lost
+        if may_lower or rate > self._rate:
             self._rate += (rate - self._rate) * (1 - math.exp(-elapsed_s / MEMORY_S))
 
     def _count(self, place: Place, sign: int) -> None:

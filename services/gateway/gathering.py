@@ -10,7 +10,7 @@ from rapport.profiles.v1 import profiles_pb2 as profiles
 from rapport.scoring.v1 import scoring_pb2 as scoring
 
 from chassis import context
-from chassis.errors import Error, InvalidArgument, Reason
+from chassis.errors import Error, InvalidArgument, Reason, Unavailable
 from chassis.gather import Gather
 from services.gateway.capacity import BODY_WEIGHT, Capacity
 from services.gateway.clients import Services
@@ -70,15 +70,18 @@ class _Ingest:
     async def send(self, items: Sequence[_Asked[profiles.Submission]]) -> Sequence[Sequence[profiles.Receipt] | Error]:
         request = profiles.IngestRequest(submissions=[each.item for each in items])
         weight = sum(BODY_WEIGHT + len(each.item.body) for each in items)
-        is_done = False
+        is_done = is_lost = False
         async with self.calls:
             flight = self.capacity.send(weight)
             try:
                 with context.use(tenant=self.tenant, request_id=_request_id(items), actor="gateway"):
                     answer = await self.services.profiles.Ingest(request)
                 is_done = True
+            except Unavailable as error:
+                is_lost = error.reason is not Reason.DEADLINE_EXCEEDED  # that is what too much work looks like
+                raise
             finally:
-                self.capacity.end(flight, done=is_done)
+                self.capacity.end(flight, done=is_done, lost=is_lost)
         return [_receipts(result) for result in answer.submissions]
 
 

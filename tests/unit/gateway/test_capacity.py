@@ -1,10 +1,11 @@
 """How much is let in: it follows what profiles does, leaves room for the quiet, and cannot be held by the slow."""
 
 import heapq
+import itertools
 
 import pytest
 
-from chassis.errors import Exhausted, Reason
+from chassis.errors import Exhausted, Reason, Unavailable
 from services.gateway import capacity as module
 from services.gateway.capacity import BODY_WEIGHT, Capacity, Place
 
@@ -139,3 +140,28 @@ def test_all_places_are_given_back(capacity: Capacity, clock: Clock) -> None:
     for place in places:
         capacity.leave(place)
     assert (capacity._counted, capacity._in_memory, capacity._places, capacity._held) == (0, 0, 0, {})
+
+
+def fill(capacity: Capacity) -> None:
+    """Takes places for ever."""
+    for number in itertools.count():
+        capacity.take(f"t{number}", SIZE)
+
+
+def test_while_calls_are_lost_a_full_queue_is_called_an_outage_and_afterwards_the_rate_is_as_before() -> None:
+    clock = Clock()
+    capacity = Capacity(patience_s=PATIENCE_S, clock=clock)
+    before = capacity.limit
+    waiting = [capacity.send(WEIGHT) for _ in range(4)]
+    clock.now = 2.0
+    capacity.end(waiting[0], done=False, lost=True)
+    with pytest.raises(Unavailable) as refused:
+        fill(capacity)
+    assert refused.value.retry_after_s
+    clock.now = 6.0
+    for flight in waiting[1:]:  # they waited for as long as the outage was
+        capacity.end(flight, done=True)
+    assert capacity.limit == before
+    clock.now = 8.0
+    with pytest.raises(Exhausted):
+        fill(capacity)
