@@ -197,8 +197,8 @@ def leaks(answer: httpx.Response, call: Call, secrets: set[str]) -> list[str]:
     told, said = answer.text + str(answer.headers), f"{call.path} {call.body}"
     if call.route == "/v1/audit":  # the paths that the stranger itself has asked for
         told = re.sub(r'"target":"[^"]*"', "", told)
-    if call.route == "/v1/purposes":  # the names that it has given its own
-        told = re.sub(r'"purpose":"[^"]*"', "", told)
+    if call.route in ("/v1/purposes", "/v1/profiles/{ref}/consents"):  # the names that it has given its own
+        told = re.sub(r'"(key|purpose)":"[^"]*"', "", told)
     return [secret for secret in secrets if secret in told and secret not in said]
 
 
