@@ -4,7 +4,7 @@ A connection shows the rows of the present call's tenant (`context.seen`), by th
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
@@ -102,11 +102,18 @@ class Database:
 
 
 async def connect(
-    url: str, *, connections: int = 8, service: str = "rapport", patience_s: float = 30.0, everyone: bool = False
+    url: str,
+    *,
+    connections: int = 8,
+    service: str = "rapport",
+    patience_s: float = 30.0,
+    everyone: bool = False,
+    session: Mapping[str, str] | None = None,
 ) -> Database:
     """A pool of 1 to `connections`. Waits up to `patience_s` for a database that is still starting.
 
     `everyone`: for a process that takes no calls and works for all tenants; where no tenant is named, it sees them all.
+    `session`: further settings of each connection.
     """
     end = asyncio.get_running_loop().time() + patience_s
     while True:
@@ -118,7 +125,7 @@ async def connect(
                 command_timeout=30.0,
                 timeout=5.0,
                 max_inactive_connection_lifetime=60.0,
-                server_settings={"application_name": service, "timezone": "UTC", _SETTING: context.NOBODY},
+                server_settings={**(session or {}), "application_name": service, "timezone": "UTC", _SETTING: context.NOBODY},
                 connection_class=_Session,
             )
             return Database(pool, unnamed=context.EVERYONE if everyone else context.NOBODY)

@@ -136,15 +136,23 @@ async def locked(database: Database, tenant_id: str) -> AsyncGenerator[None]:
         yield
 
 
-async def _main(tenant_id: str) -> Exported:
+@asynccontextmanager
+async def at_the_archive(task: str, tenant_id: str) -> AsyncGenerator[tuple[Database, Path]]:
+    """For a process that works on a tenant's archive, alone: the database, for that tenant, and where all archives are."""
     settings = Settings()
-    database = await connect(settings.database_url, connections=2, service="profiles-export")
+    service, session = f"profiles-{task}", {"search_path": "profiles"}
+    database = await connect(settings.database_url, connections=2, service=service, session=session)
     try:
         with context.use(tenant=tenant_id):
             async with locked(database, tenant_id):
-                return await export(ExportStore(database), tenant_id, Path(settings.archive_folder))
+                yield database, Path(settings.archive_folder)
     finally:
         await database.close()
+
+
+async def _main(tenant_id: str) -> Exported:
+    async with at_the_archive("export", tenant_id) as (database, archive):
+        return await export(ExportStore(database), tenant_id, archive)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlencode
 
 from prometheus_client import Gauge
 from rapport.profiles.v1 import (
@@ -247,8 +246,13 @@ async def opened(settings: Settings, *, everyone: bool = False) -> AsyncGenerato
     `everyone` as in chassis.db.connect.
     """
     session = {**SESSION, "search_path": "profiles"}
-    url = settings.database_url + ("&" if "?" in settings.database_url else "?") + urlencode(session)
-    database = await connect(url, connections=settings.database_connections, service="profiles", everyone=everyone)
+    database = await connect(
+        settings.database_url,
+        connections=settings.database_connections,
+        service="profiles",
+        everyone=everyone,
+        session=session,
+    )
     try:
         yield database
     finally:

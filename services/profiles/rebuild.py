@@ -251,8 +251,10 @@ async def _run(arguments: argparse.Namespace, settings: Settings, owner_url: str
         if arguments.drop:
             sys.stdout.write("removed\n" if await store.drop() else "there was nothing to remove\n")
             return 0
-        url = f"{settings.database_url}{'&' if '?' in settings.database_url else '?'}search_path={NEXT}"
-        database = await connect(url, connections=2, service="profiles-rebuild", everyone=True)
+        session = {"search_path": NEXT}
+        database = await connect(
+            settings.database_url, connections=2, service="profiles-rebuild", everyone=True, session=session
+        )
         stack.push_async_callback(database.close)
         tenants = Tenants(TenantStore(database), Vault(read_master_key(Path(settings.master_key_file))))
         await tenants.check_master_key()

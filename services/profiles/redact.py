@@ -2,7 +2,6 @@
 
     python -m services.profiles.redact <tenant> <time> <node id>...
 
-
 A process of its own for Arrow's sake, as services.profiles.export. Files appear whole; a file that is left empty goes.
 """
 
@@ -19,12 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from chassis import context
-from chassis.db import connect
 from services.profiles.archive import Redacted
 from services.profiles.archived import redact_log
-from services.profiles.export import SELECTED, export, locked, write
-from services.profiles.settings import Settings
+from services.profiles.export import SELECTED, at_the_archive, export, write
 from services.profiles.store.exports import ArchiveFile, ExportStore
 from services.profiles.store.retention import RetentionStore
 
@@ -65,17 +61,10 @@ def _rewritten(folder: Path, path: str, kept: pa.Table) -> ArchiveFile | None:
 
 
 async def _main(tenant_id: str, upto: datetime, node_ids: Sequence[str]) -> Redacted:
-    settings = Settings()
-    database = await connect(settings.database_url, connections=2, service="profiles-redact")
-    try:
-        with context.use(tenant=tenant_id):
-            async with locked(database, tenant_id):
-                archive = Path(settings.archive_folder)
-                done = await redact(ExportStore(database), tenant_id, archive, node_ids, upto)
-                rows, files = await redact_log(RetentionStore(database), tenant_id, archive / tenant_id, node_ids, upto)
-                return Redacted(done.row_count + rows, done.file_count + files)
-    finally:
-        await database.close()
+    async with at_the_archive("redact", tenant_id) as (database, archive):
+        done = await redact(ExportStore(database), tenant_id, archive, node_ids, upto)
+        rows, files = await redact_log(RetentionStore(database), tenant_id, archive / tenant_id, node_ids, upto)
+        return Redacted(done.row_count + rows, done.file_count + files)
 
 
 def main() -> None:

@@ -20,12 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from chassis import context
-from chassis.db import connect
 from services.profiles.archive import Exported
 from services.profiles.domain.consent import Use, channel_of, decide
-from services.profiles.export import IDENTITIES, SELECTED, digest, export, locked, write
-from services.profiles.settings import Settings
+from services.profiles.export import IDENTITIES, SELECTED, at_the_archive, digest, export, write
 from services.profiles.store.consents import ConsentStore
 from services.profiles.store.exports import ArchiveFile, ExportStore
 
@@ -73,16 +70,8 @@ def _kept(source: Path, folder: Path, path: str, nodes: Set[UUID]) -> ArchiveFil
 
 
 async def _main(tenant_id: str, use: Use) -> Exported:
-    settings = Settings()
-    url = settings.database_url + ("&" if "?" in settings.database_url else "?") + "search_path=profiles"
-    database = await connect(url, connections=2, service="profiles-select")
-    try:
-        with context.use(tenant=tenant_id):
-            async with locked(database, tenant_id):
-                archive = Path(settings.archive_folder)
-                return await select(ExportStore(database), ConsentStore(database), tenant_id, archive, use)
-    finally:
-        await database.close()
+    async with at_the_archive("select", tenant_id) as (database, archive):
+        return await select(ExportStore(database), ConsentStore(database), tenant_id, archive, use)
 
 
 def main() -> None:
