@@ -3,7 +3,8 @@
 A change is written down before it is made, and how it ended after: what a process that died had begun is there too.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -11,7 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
+from chassis import context
 from chassis.db import Connection, Database
+from chassis.errors import Unavailable
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('gateway audit ' || $1, 0))"
 _LAST: Final = "SELECT audit_id, hash FROM gateway.audit WHERE tenant_id = $1 ORDER BY audit_id DESC LIMIT 1"
@@ -62,11 +65,28 @@ class Change:
     hash: bytes
 
 
+@dataclass(slots=True)
+class Ending:
+    """How a change ended: HTTP's status."""
+
+    status: int = 200
+
+
 class AuditStore:
     """gateway.audit."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @asynccontextmanager
+    async def around(self, action: str, target: str) -> AsyncGenerator[Ending]:
+        """A change that the present call makes. Raises Unavailable before it, where it cannot be written down."""
+        tenant_id, call = context.tenant(), context.current()
+        asked = await self.asked(tenant_id, call.actor, action, target, call.request_id)
+        ending = Ending()
+        yield ending
+        with suppress(Unavailable):  # the change is made, and that it was asked for is on disk
+            await self.ended(tenant_id, asked, ending.status, call.request_id)
 
     async def asked(self, tenant_id: str, actor: str, action: str, target: str, request_id: str) -> int:
         """Before a change is made; its number. `target` names nobody."""

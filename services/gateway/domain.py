@@ -199,7 +199,7 @@ def looks_like_token(text: str) -> bool:
 
 
 def digest_of(text: str) -> bytes:
-    """What is kept of a key's text."""
+    """What is kept of a key's text, or of a session's token: 256 random bits need no slow hash."""
     return sha256(text.encode()).digest()
 
 

@@ -4,13 +4,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any, Final
 
 import jwt
 
 from chassis.errors import Denied, Reason, Unauthenticated
-from services.gateway.domain import TENANT_PATTERN, Person, Role, claim_of, roles_in, subject_named
+from services.gateway.domain import TENANT_PATTERN, Person, Role, claim_of, digest_of, roles_in, subject_named
 from services.gateway.provider import ALL_ALGORITHMS, Provider
 from services.gateway.store import SessionStore
 
@@ -137,11 +136,6 @@ class SignIn:
     async def close(self, token: str) -> None:
         """Nothing happens where there is none."""
         await self.sessions.remove(digest_of(token))
-
-
-def digest_of(token: str) -> bytes:
-    """What is kept of a session's token: 256 random bits need no slow hash."""
-    return sha256(token.encode()).digest()
 
 
 def _invalid(message: str) -> Unauthenticated:

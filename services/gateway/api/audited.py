@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -11,7 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from chassis import context
-from chassis.errors import InvalidArgument, Reason, Unavailable
+from chassis.errors import InvalidArgument, Reason
 from services.gateway.api import problems
 from services.gateway.audit import AuditStore
 from services.gateway.wire import Answer, Cursor, Limit, Page
@@ -44,17 +43,13 @@ class Check(Answer):
 
 async def recorded(handler: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
     """Raises Unavailable, and changes nothing, where it cannot be written down."""
-    store, tenant = _store(request), context.tenant()
-    call, route = context.current(), request.scope["route"]
-    asked = await store.asked(
-        tenant, call.actor, route.operation_id, target_of(route.path, request.path_params), call.request_id
-    )
-    try:
-        response = await handler(request)
-    except problems.REFUSALS as refusal:
-        response = problems.respond(refusal)
-    with suppress(Unavailable):  # the change is made, and that it was asked for is on disk
-        await store.ended(tenant, asked, response.status_code, call.request_id)
+    route = request.scope["route"]
+    async with _store(request).around(route.operation_id, target_of(route.path, request.path_params)) as ending:
+        try:
+            response = await handler(request)
+        except problems.REFUSALS as refusal:
+            response = problems.respond(refusal)
+        ending.status = response.status_code
     return response
 
 

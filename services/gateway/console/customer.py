@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from rapport.profiles.v1 import consents_pb2, profiles_pb2
@@ -11,8 +10,7 @@ from rapport.scoring.v1 import scoring_pb2
 from rapport.segmentation.v1 import segmentation_pb2
 from starlette.responses import RedirectResponse, Response
 
-from chassis import context
-from chassis.errors import Denied, NotFound, Unavailable
+from chassis.errors import Denied, NotFound
 from services.gateway.audit import AuditStore
 from services.gateway.clients import Services, unknown_profile
 from services.gateway.console import timeline
@@ -62,13 +60,9 @@ async def reveal(visit: Visit) -> View:
     """The portrait with what is sensitive in the clear. That somebody saw it is written down first."""
     profile_id = await _profile_id(visit)
     audit: AuditStore = visit.request.app.state.audit
-    call = context.current()
-    target = f"/console/customers/{profile_id}/reveal"
-    asked = await audit.asked(context.tenant(), call.actor, "RevealSensitive", target, call.request_id)
-    portrait = await ask(visit, _portrait(visit, profile_id, revealed=True))
-    status = 503 if portrait.trouble else 200
-    with suppress(Unavailable):  # that it was asked for is on disk
-        await audit.ended(context.tenant(), asked, status, call.request_id)
+    async with audit.around("RevealSensitive", f"/console/customers/{profile_id}/reveal") as ending:
+        portrait = await ask(visit, _portrait(visit, profile_id, revealed=True))
+        ending.status = 503 if portrait.trouble else 200
     if not visit.wants_part:
         return await show(visit, portrait)
     return View("customer/portrait.html", {"portrait": portrait, "profile_id": profile_id})

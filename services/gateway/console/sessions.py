@@ -7,12 +7,13 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from services.gateway.domain import digest_of
 
 COOKIE: Final = "rapport_console"
 PATH: Final = "/console"
@@ -42,12 +43,12 @@ class Sessions:
         if len(self._sessions) >= MOST_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
         token = new_token()
-        self._sessions[_digest(token)] = Session(key_text, self._clock() + LASTS_S)
+        self._sessions[digest_of(token)] = Session(key_text, self._clock() + LASTS_S)
         return token
 
     def find(self, token: str) -> Session | None:
         """None: unknown, or over."""
-        session = self._sessions.get(_digest(token))
+        session = self._sessions.get(digest_of(token))
         if session is None or session.until > self._clock():
             return session
         self.close(token)
@@ -55,16 +56,12 @@ class Sessions:
 
     def close(self, token: str) -> None:
         """Nothing happens where there is none."""
-        self._sessions.pop(_digest(token), None)
+        self._sessions.pop(digest_of(token), None)
 
 
 def new_token() -> str:
     """What a cookie holds."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
-
-
-def _digest(token: str) -> bytes:
-    return sha256(token.encode()).digest()
 
 
 def give(response: Response, token: str, *, secure: bool, lasts_s: float = LASTS_S, comes_back: bool = False) -> None:
