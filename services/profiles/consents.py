@@ -5,7 +5,7 @@ What is allowed is a matter of the present: who takes consent back is not read a
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -178,11 +178,4 @@ def _standing(known: Known, profile_id: UUID, use: Use) -> Standing:
 
 
 def _check(known: Known, profile_id: UUID, uses: Sequence[Use]) -> Check:
-    by_purpose: dict[str, list[Record]] = {}
-    for each in known.records.get(profile_id, []):
-        by_purpose.setdefault(each.purpose, []).append(each)
-    found: Mapping[str, Basis] = known.bases
-    return Check(
-        profile_id,
-        [decide(by_purpose.get(use.purpose, []), found.get(use.purpose), use.channel).is_allowed for use in uses],
-    )
+    return Check(profile_id, [_standing(known, profile_id, use).decision.is_allowed for use in uses])

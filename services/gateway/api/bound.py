@@ -4,11 +4,11 @@ One person is answered with 403 CONSENT_DENIED, of several each one who does not
 left out and counted. A route that does not say whom it shows takes no purpose at all: it would show them.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from fastapi import Depends, Request
@@ -20,6 +20,7 @@ from services.gateway import clients
 from services.gateway.wire import MOST_REFS, SLASH
 
 Handler = Callable[[Request], Awaitable[Response]]
+Item = TypeVar("Item")
 
 PURPOSE: Final = "purpose"
 CHANNEL: Final = "channel"
@@ -146,3 +147,12 @@ def _denials(request: Request) -> Denials:
 
 
 DenialsOf = Annotated[Denials, Depends(_denials)]
+
+
+def in_order(
+    refs: Sequence[str], denied: Mapping[str, str], answers: Iterable[Item], refused: Callable[[str, str], Item]
+) -> list[Item]:
+    """Of each reference the next of `answers`, which has those of who is not denied; of the others what `refused` makes of the
+    reference and the profile id."""
+    found = iter(answers)
+    return [refused(ref, denied[ref]) if ref in denied else next(found) for ref in refs]

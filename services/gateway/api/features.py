@@ -1,6 +1,7 @@
 """Features, freshness and the export: what models are made of."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -8,7 +9,7 @@ from rapport.features.v1 import features_pb2
 from rapport.profiles.v1 import profiles_pb2
 
 from services.gateway.api.admission import needs, router
-from services.gateway.api.bound import DenialsOf, People
+from services.gateway.api.bound import DenialsOf, People, in_order
 from services.gateway.api.serving import Services
 from services.gateway.clients import LONG_S
 from services.gateway.domain import Scope
@@ -110,8 +111,7 @@ async def compute_features(services: Services, denials: DenialsOf, question: Fea
     request = profiles_pb2.ComputeFeaturesRequest(refs=allowed, features=question.features)
     set_moment(request, "at", question.at)
     answer = await services.profiles.ComputeFeatures(request)
-    found = iter(answer.rows)
-    rows = [_denied(ref, denied[ref], len(answer.features)) if ref in denied else _row(next(found)) for ref in question.refs]
+    rows = in_order(question.refs, denied, map(_row, answer.rows), partial(_denied, count=len(answer.features)))
     return FeatureValues.model_validate(plain(answer) | {"rows": rows})
 
 

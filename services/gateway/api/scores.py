@@ -13,7 +13,7 @@ from starlette.responses import Response
 from chassis.errors import InvalidArgument
 from chassis.errors import Reason as Refusal
 from services.gateway.api.admission import HotRoute, needs, router
-from services.gateway.api.bound import DenialsOf, People
+from services.gateway.api.bound import DenialsOf, People, in_order
 from services.gateway.api.document import body_of, in_path
 from services.gateway.api.problems import of_fields
 from services.gateway.api.serving import Services
@@ -200,9 +200,8 @@ async def batch_score_profiles(services: Services, denials: DenialsOf, question:
     request = scoring_pb2.ScoreProfilesRequest(model=question.model, refs=allowed, version=question.version)
     set_moment(request, "at", question.at)
     answer = await services.scoring.ScoreProfiles(request, timeout=60.0) if allowed else scoring_pb2.ScoreProfilesResponse()
-    found = iter(answer.results)
-    results = [written(_denied(ref, denied[ref]) if ref in denied else next(found)) for ref in question.refs]
-    return Response(_encode({"results": results}), media_type="application/json")
+    results = in_order(question.refs, denied, answer.results, _denied)
+    return Response(_encode({"results": [written(each) for each in results]}), media_type="application/json")
 
 
 def _denied(ref: str, profile_id: str) -> scoring_pb2.ScoreResult:

@@ -11,6 +11,7 @@ import msgspec
 
 from chassis import subjects
 from chassis.db import Connection, Database, affected
+from services.profiles.domain.validate import FACT_SOURCE
 from services.profiles.store.log import Entry, append_entries
 
 _COLUMNS: Final = """
@@ -64,9 +65,9 @@ _HOLD_PROJECTOR: Final = "SELECT FROM profiles.log_cursor WHERE consumer = 'prof
 _SEND_PROJECTOR_BACK: Final = "UPDATE profiles.log_cursor SET seq = seq - 1 WHERE consumer = 'profiles'"
 
 # What was on its way when the keys went, and is in the projections of who came back; `is_fact` as timeline.is_fact.
-_LATE: Final = """
+_LATE: Final = f"""
 DELETE FROM profiles.timeline WHERE tenant_id = $1 AND node_id = ANY($2) AND received_at <= $3
-RETURNING node_id, event_id, starts_with(source, 'rapport.') AS is_fact
+RETURNING node_id, event_id, starts_with(source, '{FACT_SOURCE}') AS is_fact
 """
 _TAKE_FROM_NODES: Final = """
 UPDATE profiles.nodes AS node SET
