@@ -17,15 +17,18 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chassis.row_security import protect
 
 PATIENCE_S = 10.0
 CONTRACT = "--contract"
 SCHEMAS = {"profiles": ("log", "profiles")}
-# 0.2.0 fills these by COPY, which is refused where rows have a policy.
+# 0.2.0 fills these by COPY, which is refused where rows have a policy. Where there are tenants it may be running, and
+# comes back with a rollback.
 LATER = ("log.events", "profiles.timeline")
+_TABLE_OF_TENANTS = text("SELECT to_regclass('profiles.tenants')")
+_TENANTS = text("SELECT EXISTS (SELECT FROM profiles.tenants)")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
 SERVICES = ("profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation", "gateway")
 
@@ -45,10 +48,14 @@ async def _migrate(url: str, services: tuple[str, ...], *, contract: bool) -> No
         for service in services:
             async with engine.begin() as connection:
                 await connection.execute(_LOCK, {"name": f"migrate {service}"})
-                later = LATER if service == "profiles" and not contract else ()
+                later = LATER if service == "profiles" and not contract and await _is_in_use(connection) else ()
                 await connection.execute(text(protect(*SCHEMAS.get(service, (service,)), later=later)))
     finally:
         await engine.dispose()
+
+
+async def _is_in_use(connection: AsyncConnection) -> bool:
+    return bool(await connection.scalar(_TABLE_OF_TENANTS) and await connection.scalar(_TENANTS))
 
 
 async def _answered(engine: AsyncEngine) -> None:

@@ -22,7 +22,7 @@ WHERE class.relnamespace = ANY('{{{schemas}}}'::regnamespace[]) AND class.relkin
     (class.relrowsecurity OR {waits}) AND (class.relispartition OR EXISTS (SELECT FROM pg_policy WHERE polrelid = class.oid))
 ) ORDER BY class.relispartition, class.oid
 """
-_WAITS: Final = "(in_use AND class.oid = ANY('{{{tables}}}'::regclass[]))"
+_WAITS: Final = "class.oid = ANY('{{{tables}}}'::regclass[])"
 
 
 def protect(*schemas: str, later: Sequence[str] = ()) -> str:
@@ -32,8 +32,7 @@ def protect(*schemas: str, later: Sequence[str] = ()) -> str:
     and briefly; where others hold them, it lets go and tries again. That is why it wants a transaction of its own: with a lock
     from before, whoever waits for that one holds others that it needs, and none of its attempts gets through.
 
-    `later`: tables that the release before can't live with once rows have a policy. Where there are tenants already it may be
-    running, and comes back with a rollback: these tables then have to be protected once more, without `later`.
+    `later`: tables that get their policy and are not yet held to it. They have to be protected once more, without `later`.
     """
     waits = _WAITS.format(tables=",".join(later)) if later else "false"
     tables = _TABLES.format(schemas=",".join(schemas), waits=waits)
@@ -42,7 +41,6 @@ def protect(*schemas: str, later: Sequence[str] = ()) -> str:
     DECLARE
         one record;
         patience text := current_setting('lock_timeout');
-        in_use boolean := {"EXISTS (SELECT FROM profiles.tenants)" if later else "false"};
     BEGIN
         FOR attempt IN 1..100 LOOP
             BEGIN

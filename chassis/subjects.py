@@ -67,8 +67,10 @@ class SubjectsRpc(subjects_pb2_grpc.SubjectsServicer):
 
 
 async def rows_of(connection: Connection, table: Table, tenant_id: str, ids: Sequence[UUID]) -> list[Row]:
-    """What the table holds of a person; times as texts, bytes as hexadecimal digits."""
-    query = f"SELECT to_jsonb(found)::text FROM (SELECT {table.select} FROM {table.name} WHERE {table.where}) AS found"
+    """What the table holds of a person, the same rows in the same order; times as texts, bytes as hexadecimal digits."""
+    query = (
+        f"SELECT to_jsonb(found)::text FROM (SELECT {table.select} FROM {table.name} WHERE {table.where}) AS found ORDER BY 1"
+    )
     return [msgspec.json.decode(row[0]) for row in await connection.fetch(query, tenant_id, ids)]
 
 
