@@ -1,9 +1,11 @@
 """The HTTP API: decode, ask one service, encode. One module a noun; `admission` is the door of each route."""
 
 from collections.abc import Sequence, Set
+from typing import Final
 
 import msgspec
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from chassis.http import Guard
 from services.gateway import console
@@ -49,6 +51,7 @@ ROUTERS: Sequence[APIRouter] = (
     receipts.routes,
     plans.routes,
     imports.routes,
+    profiles.hot,
     profiles.routes,
     identities.routes,
     privacy.routes,
@@ -70,6 +73,10 @@ ROUTERS: Sequence[APIRouter] = (
 )
 
 
+# FastAPI's own would tell whomever OTEL_* names of stack traces and messages. What is told of a request, chassis/http.py tells.
+_UNTOLD: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
 def build(
     services: Services,
     keyring: Keyring,
@@ -82,7 +89,7 @@ def build(
     sign_in: SignIn | None = None,
 ) -> FastAPI:
     """The API. Its state is what endpoints are given; `state.ready` is what /health/ready says; until then connections end."""
-    app = FastAPI(title="Rapport", version=version, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(title="Rapport", version=version, openapi_url=None, redirect_slashes=False, telemetry=_UNTOLD)
     app.state.services = services
     app.state.keyring = keyring
     app.state.answers = answers

@@ -68,7 +68,11 @@ def _store(request: Request) -> AuditStore:
     return request.app.state.audit
 
 
-Audit = Annotated[AuditStore, Depends(_store)]
+async def _audit(request: Request) -> AuditStore:
+    return _store(request)
+
+
+Audit = Annotated[AuditStore, Depends(_audit)]
 
 
 async def page_of(audit: AuditStore, limit: Limit, cursor: Cursor) -> Page[Change]:

@@ -142,7 +142,7 @@ class Denials:
         return self.use
 
 
-def _denials(request: Request) -> Denials:
+async def _denials(request: Request) -> Denials:
     return getattr(request.state, "denials", None) or Denials()
 
 

@@ -55,13 +55,13 @@ two rows alike in all columns count once: give such rows a messageId of their ow
 routes = router("Imports")
 
 
-def _private(request: Request) -> None:
+async def _private(request: Request) -> None:
     who = caller(request).who
     if isinstance(who, Key) and who.kind is not Kind.PRIVATE:
         raise Denied("import jobs need a private key with the scope 'ingest'", metadata={"scope": Scope.INGEST.value})
 
 
-def _uploads(request: Request) -> Uploads:
+async def _uploads(request: Request) -> Uploads:
     return request.app.state.uploads
 
 
