@@ -55,8 +55,23 @@ class _Session(asyncpg.Connection[asyncpg.Record] if TYPE_CHECKING else asyncpg.
             self._shown = whose
 
     def get_reset_query(self) -> str:
-        """Without RESET ALL, which would forget whose rows are shown. Nothing else is ever set for a session."""
-        return "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;"
+        """None, which spares every use a second trip: nothing but the above stays in a session, and `session_lock` unlocks."""
+        return ""
+
+
+@asynccontextmanager
+async def session_lock(
+    connection: Connection, statement: str, *arguments: object, timeout_s: float | None = None
+) -> AsyncGenerator[Any]:
+    """What the statement that takes an advisory lock of the session answers. All such locks are let go at the end."""
+    try:
+        yield await connection.fetchval(statement, *arguments, timeout=timeout_s)
+    finally:
+        try:
+            await connection.execute("SELECT pg_advisory_unlock_all()")
+        except BaseException:
+            connection.terminate()  # and with it its locks: the pool would hand them on
+            raise
 
 
 def affected(command_tag: str) -> int:

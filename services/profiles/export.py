@@ -23,7 +23,7 @@ import pyarrow as pa
 from rapport.profiles.v1 import event_pb2
 
 from chassis import context
-from chassis.db import Database, connect
+from chassis.db import Database, connect, session_lock
 from chassis.log import message_of
 from services.profiles.archive import Exported
 from services.profiles.archived import write_table
@@ -131,8 +131,8 @@ def digest(files: Sequence[ArchiveFile]) -> str:
 @asynccontextmanager
 async def locked(database: Database, tenant_id: str) -> AsyncGenerator[None]:
     """One writer of a tenant's archive at a time, whoever asks; the lock goes with the connection."""
-    async with database.connection() as lock:
-        await lock.execute("SELECT pg_advisory_lock(hashtext('profiles export ' || $1))", tenant_id, timeout=600)
+    statement = "SELECT pg_advisory_lock(hashtext('profiles export ' || $1))"
+    async with database.connection() as connection, session_lock(connection, statement, tenant_id, timeout_s=600):
         yield
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from prometheus_client import Counter, Gauge
 
 from chassis import telemetry
-from chassis.db import Connection, Database, connect
+from chassis.db import Connection, Database, connect, session_lock
 from chassis.errors import Conflict, InvalidArgument, Reason, Unavailable
 from chassis.log import Cursor, Place, Position, PostgresLog, Record, partition_of
 from chassis.log.kafka.client import LOST, administering, lost, make_topic, new_producer, partitions_of
@@ -55,8 +55,8 @@ class Relay:
         ACTIVE.set(0)
         while True:
             try:
-                async with self._database.connection() as lease:
-                    if await lease.fetchval(_LEASE):
+                async with self._database.connection() as lease, session_lock(lease, _LEASE) as is_ours:
+                    if is_ours:
                         await self._work(lease)
             except (Conflict, Unavailable) as error:
                 FAILURES.inc()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chassis.db import Connection, Database
+from chassis.db import Database, session_lock
 from chassis.outbox import Outbox
 from services.evaluation.domain.models import ModelEvaluation, Target
 from services.evaluation.domain.promotions import Kind, Promotion
@@ -161,17 +161,9 @@ class PromotionStore:
 
         A lock of the connection: no transaction stays open while others are asked.
         """
-        async with self._database.connection() as connection:
-            held = await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended('evaluation.aliases', 1))")
-            try:
-                yield held
-            finally:
-                if held:
-                    await _unlock(connection)
-
-
-async def _unlock(connection: Connection) -> None:
-    await connection.execute("SELECT pg_advisory_unlock(hashtextextended('evaluation.aliases', 1))")
+        statement = "SELECT pg_try_advisory_lock(hashtextextended('evaluation.aliases', 1))"
+        async with self._database.connection() as connection, session_lock(connection, statement) as is_alone:
+            yield is_alone
 
 
 def _promotion(row: Any) -> Promotion:

@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.db import Connection, Database
+from chassis.db import Connection, Database, session_lock
 from chassis.log import CURSOR_TABLE, Cursor
 from services.profiles.store.exports import Place
 
@@ -123,9 +123,9 @@ class RebuildStore:
     @asynccontextmanager
     async def alone(self) -> AsyncGenerator[bool]:
         """False where a rebuild or the retention of the log is running; else neither begins before this ends."""
-        async with self._database.connection() as connection:
-            yield await connection.fetchval("SELECT pg_try_advisory_lock(hashtext('profiles log'))")
-            await connection.execute("SELECT pg_advisory_unlock_all()")
+        statement = "SELECT pg_try_advisory_lock(hashtext('profiles log'))"
+        async with self._database.connection() as connection, session_lock(connection, statement) as is_alone:
+            yield is_alone
 
     async def make(self, stretch: Stretch) -> Stretch:
         """Makes the tables where they are missing; the stretch that they are for. Raises NotCopied."""
