@@ -39,7 +39,7 @@ class Lookup:
 
     async def profile(self, tenant: Tenant, ref: str) -> ProfileRow:
         """Raises NotFound, or InvalidArgument."""
-        row = await self._store.find(tenant.tenant_id, await self.one(tenant, ref))
+        row = await self._store.of_node(tenant.tenant_id, node_of(tenant, ref, "ref"))
         if row is None:
             raise unknown_profile("ref")
         return row

@@ -3,18 +3,22 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Query, Request
 from pydantic import Field
 from rapport.profiles.v1 import profiles_pb2
 from rapport.segmentation.v1 import segmentation_pb2
+from starlette.responses import Response
 
-from services.gateway.api.admission import needs, router
+from services.gateway import clients
+from services.gateway.api.admission import HotRoute, needs, router
 from services.gateway.api.bound import People
-from services.gateway.api.serving import SeesPersonal, Services
+from services.gateway.api.document import in_path
+from services.gateway.api.serving import SeesPersonal, Services, ref_of
 from services.gateway.domain import Scope
 from services.gateway.masking import HIDDEN
-from services.gateway.wire import Answer, At, Cursor, Limit, Page, PathRef, PeoplePage, set_moment
+from services.gateway.wire import Answer, At, Cursor, Limit, Page, PathRef, PeoplePage, Ref, set_moment
 
+hot = router("Profiles", HotRoute)
 routes = router("Profiles")
 
 
@@ -119,12 +123,13 @@ async def list_profiles(
     )
 
 
-@routes.get("/v1/profiles/{ref}")
+@hot.get("/v1/profiles/{ref}", responses={200: {"model": Profile}}, openapi_extra=in_path("ref", Ref))
 @needs(Scope.READ)
-async def get_profile(services: Services, ref: PathRef) -> Profile:
+async def get_profile(request: Request) -> Response:
     """One customer."""
-    answer = await services.profiles.GetProfile(profiles_pb2.GetProfileRequest(ref=ref))
-    return Profile.of(answer.profile)
+    services: clients.Services = request.app.state.services
+    answer = await services.profiles.GetProfile(profiles_pb2.GetProfileRequest(ref=ref_of(request)))
+    return Response(Profile.of(answer.profile).model_dump_json(by_alias=True), media_type="application/json")
 
 
 @routes.get("/v1/profiles/{ref}/portrait")

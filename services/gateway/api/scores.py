@@ -1,6 +1,5 @@
 """Scores: one, many, the last, and how all are spread."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -10,23 +9,21 @@ from pydantic import Field, ValidationError
 from rapport.scoring.v1 import scoring_pb2
 from starlette.responses import Response
 
-from chassis.errors import InvalidArgument
 from chassis.errors import Reason as Refusal
 from services.gateway.api.admission import HotRoute, needs, router
 from services.gateway.api.bound import DenialsOf, People, in_order
 from services.gateway.api.document import body_of, in_path
 from services.gateway.api.problems import of_fields
-from services.gateway.api.serving import Services
+from services.gateway.api.serving import Services, ref_of
 from services.gateway.clients import unknown_profile
 from services.gateway.domain import Scope
 from services.gateway.gathering import Question, Scores
-from services.gateway.wire import REF, SLASH, Answer, Asked, Moment, PathRef, Ref, Refs, Word, moment_of, set_moment
+from services.gateway.wire import Answer, Asked, Moment, PathRef, Ref, Refs, Word, moment_of, set_moment
 
 hot = router("Scores", HotRoute)
 routes = router("Scores")
 
 _UNKNOWN: Final = "UNKNOWN_PROFILE"
-_ref_pattern: Final = re.compile(REF)
 _encode: Final = msgspec.json.Encoder().encode
 
 Model = Annotated[Word, Field(description="A kind of model.", examples=["churn"])]
@@ -123,7 +120,7 @@ async def score_profile(request: Request) -> Response:
     """Scores one profile now, and records it. Concurrent requests travel together."""
     body: bytes = request.state.body
     asked = _question_of(body) if body else _AS_USUAL
-    question = Question(_ref_of(request), asked.model, asked.at, asked.version)
+    question = Question(ref_of(request), asked.model, asked.at, asked.version)
     scores: Scores = request.app.state.scores
     result = await scores.ask(question)
     if result.not_scored.reason == _UNKNOWN:
@@ -136,13 +133,6 @@ def _question_of(body: bytes) -> ScoreQuestion:
         return ScoreQuestion.model_validate_json(body)
     except ValidationError as error:
         raise of_fields(error.errors(include_input=False, include_url=False)) from None
-
-
-def _ref_of(request: Request) -> str:
-    ref: str = request.path_params["ref"].replace(SLASH, "/")
-    if len(ref) > 300 or not _ref_pattern.fullmatch(ref):
-        raise InvalidArgument("a ref is a profile id, user_id:<id> or anonymous_id:<id>", field="ref")
-    return ref
 
 
 def written(result: scoring_pb2.ScoreResult) -> dict[str, Any]:
