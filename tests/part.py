@@ -9,11 +9,12 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from chassis.migrate import migrate
 from infra.postgres import Temporary, temporary
@@ -61,6 +62,11 @@ class Part:
     def log(self, service: str) -> Path:
         return self.folder / f"{service}.log"
 
+    def processor_s(self) -> Mapping[str, float]:
+        """Processor seconds that each service and PostgreSQL have taken, those of their children among them."""
+        postgres = int((self.database.cluster.data / "postmaster.pid").read_text().split()[0])
+        return {name: _processor_s(pid) for name, pid in {**self.pids, "postgres": postgres}.items()}
+
     def new_tenant(self, clock: str = "wall") -> Keys:
         """A tenant of its own, with keys."""
         with ThreadPoolExecutor(1) as aside:  # where no loop runs
@@ -73,6 +79,15 @@ class Part:
             _, write = await create_key(store, name, Kind.WRITE)
             _, private = await create_key(store, name, Kind.PRIVATE, list(Scope))
         return Keys(name, write, private)
+
+
+def _processor_s(pid: int) -> float:
+    total = 0.0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            total += used.user + used.system + used.children_user + used.children_system
+    return total
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from services.profiles.store.log import Entry
 from services.profiles.tenancy import Tenant
 from services.profiles.vault import TenantKeys
 
-AIM = 0.2
+AIM = 0.4
 BATCH = 500
 BATCHES = 30
 ROUNDS = 5

@@ -107,14 +107,15 @@ class Bench:
 
     def _point(self, times: float, rate: float, seconds: float, *, closed: bool = False) -> Point:
         plan: dict[str, Any] = {
-            "host": "127.0.0.1", "port": self._running.port, "path": "/v1/batch", "headers": self._headers, "rate": rate,
-            "seconds": seconds, "seed": next(_SEEDS), "bodies": self._bodies, "callers": CALLERS if closed else 0,
+            "host": "127.0.0.1", "port": self._running.port, "headers": self._headers, "rate": rate, "seconds": seconds,
+            "seed": next(_SEEDS), "callers": CALLERS if closed else 0,
+            "requests": [("POST", "/v1/batch", body) for body in self._bodies],
         }  # fmt: skip
-        before = self._cpu_s()
+        before = sum(self._running.processor_s().values())
         done = subprocess.run(
             [sys.executable, "-m", "tests.bench.open_load"], input=json.dumps(plan), capture_output=True, text=True, check=True
         )
-        server_s = self._cpu_s() - before
+        server_s = sum(self._running.processor_s().values()) - before
         seen = json.loads(done.stdout)
         statuses: Mapping[str, int] = seen["statuses"]
         elapsed_s = seen["elapsed_s"]
@@ -132,21 +133,6 @@ class Bench:
             server_cpus=server_s / elapsed_s,
             late_p99_ms=seen["late_p99_ms"],
         )
-
-    def _cpu_s(self) -> float:
-        total = 0.0
-        for pid in (*self._running.pids.values(), _postgres(self._running)):
-            for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-                try:
-                    used = process.cpu_times()
-                except psutil.NoSuchProcess:
-                    continue
-                total += used.user + used.system + used.children_user + used.children_system
-        return total
-
-
-def _postgres(running: Part) -> int:
-    return int((running.database.cluster.data / "postmaster.pid").read_text().split()[0])
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """Requests that come whether or not the ones before were answered: `python -m tests.bench.open_load < plan.json`.
 
-A process of its own: its processor time is its own, and is told. Each body has "@@@@@@@@" where it is to differ from all
-others. A request is late by its own wait for the loader; `elapsed` is from when it was due. Prints one line of JSON.
+A process of its own: its processor time is its own, and is told. A request is [method, path, body]; a body has "@@@@@@@@" where
+it is to differ from all others. A request is late by its own wait for the loader; `elapsed` is from when it was due. Prints one
+line of JSON.
 """
 
 import asyncio
@@ -51,10 +52,12 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
     """For `seconds`: `rate` requests a second at random moments, or `callers` that ask again as soon as they are answered."""
     chance = random.Random(plan["seed"])
     headers = "".join(f"{name}: {value}\r\n" for name, value in plan["headers"].items())
-    bodies = [body.encode() for body in plan["bodies"]]
-    heads = [
-        f"POST {plan['path']} HTTP/1.1\r\nHost: {plan['host']}\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode()
-        for body in bodies
+    requests = [
+        (
+            f"{method} {path} HTTP/1.1\r\nHost: {plan['host']}\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode(),
+            body.encode(),
+        )
+        for method, path, body in plan["requests"]
     ]
     connections = Connections(plan["host"], plan["port"])
     statuses: Counter[int] = Counter()
@@ -63,14 +66,14 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
     late_s: list[float] = []
 
     async def ask(number: int, due: float) -> None:
-        which = number % len(bodies)
-        body = bodies[which].replace(MARK, f"{plan['seed'] % 100:02d}{number:06d}".encode())
+        head, body = requests[number % len(requests)]
+        body = body.replace(MARK, f"{plan['seed'] % 100:02d}{number:06d}".encode())
         try:
             async with asyncio.timeout(20):
                 connection = await connections.get()
                 reader, writer = connection
                 late_s.append(time.perf_counter() - due)
-                writer.write(heads[which] + body)
+                writer.write(head + body)
                 status = await answer_of(reader)
             connections.give_back(connection)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
