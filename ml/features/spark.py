@@ -1,9 +1,10 @@
 """The archive read by Spark: the same definitions, for more history than one machine has memory for.
 
-    spark-submit --master k8s://... -m ml.features.spark <archive> <spine> <out> [set]
+    spark-submit --master spark://... ml/features/spark.py <archive> <spine> <out> [set]
 
-or, on this machine, `python -m ml.features.spark`. `archive`: what profiles.ExportLog wrote, a folder or an address of
-object storage; `spine`: Parquet of profile_id and as_of; `out`: a folder that is not there yet; `set`: of the catalogue.
+with the project and protos/gen in PYTHONPATH; or, on this machine, `python -m ml.features.spark`. `archive`: what
+profiles.ExportLog wrote, a folder or an address of object storage; `spine`: Parquet of profile_id and as_of; `out`: a folder
+that is not there yet; `set`: of the catalogue.
 """
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownParameterType=false, reportUnknownArgumentType=false

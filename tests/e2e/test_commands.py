@@ -1,16 +1,19 @@
 """What ML engineers and operators type, against a platform that runs."""
 
+import gzip
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.running import Running
-from tests.e2e.shop import OpenShop, put
-from tests.e2e.tenants import Tenant
+from tests.e2e.shop import OpenShop, put, until
+from tests.e2e.tenants import Tenant, new_key, new_tenant
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -88,3 +91,34 @@ def test_a_tenant_whose_name_is_refused_is_not_half_made(rapport: Typed) -> None
     for name in ("with_line", "x" * 41):
         assert rapport("tenants", "create", name).returncode == 2
         assert name not in said(rapport("tenants", "list"))
+
+
+def test_a_file_is_imported_and_every_row_is_accounted_for(platform: Running, tmp_path: Path) -> None:
+    tenant = new_tenant(platform, clock="events")
+    key = new_key(platform, tenant.name, "ingest", "read")
+    rows = [f"o{number},{'' if number % 10 == 0 else f'c{number % 40}'},{number}.5" for number in range(1, 2_001)]
+    file = tmp_path / "orders.csv.gz"
+    file.write_bytes(gzip.compress("\n".join(["Order,Customer,Total", *rows]).encode()))
+    mapping = tmp_path / "mapping.json"
+    columns = {"Order": "messageId", "Customer": "userId", "Total": "properties.total"}
+    mapping.write_text(json.dumps({"columns": columns, "constants": {"type": "track", "event": "Order Completed"}}))
+
+    def run(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cli.main", "import", str(file), "--port", str(platform.port), *words]
+        environment = {**os.environ, "RAPPORT_KEY": key, "COLUMNS": "200"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+
+    told = said(run(file, "--mapping", str(mapping)))
+    assert "succeeded; 2,000 rows: 1,800 accepted, 0 duplicate, 200 rejected, 0 quarantined" in told
+    assert "row 10: MISSING_IDENTITY userId" in told
+    again = said(run(file, "--mapping", str(mapping)))
+    assert "2,000 rows: 0 accepted, 1,800 duplicate, 200 rejected" in again
+    with platform.client(key) as client:
+        until("the rows to be projected", lambda: client.get("/v1/profiles").json()["totalCount"] == 40)
+    for words, sentence in (
+        ((tmp_path / "none.csv",), "can't be read"),
+        ((tmp_path / "orders.xlsx",), "Say what orders.xlsx is"),
+    ):
+        refused = run(*words)
+        assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
