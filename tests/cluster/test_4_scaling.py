@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.cluster.conftest import FULL, PORT, Installed
+from tests.cluster.conftest import FULL, PORT, RATE, Installed
 from tests.cluster.kube import until
 from tests.cluster.loader import Keys, Load, why
 from tests.cluster.metrics import calls_of
@@ -17,10 +17,11 @@ SCORES = "rapport_rpc_server_requests_total"
 
 
 @pytest.mark.timeout(600)
-def test_a_new_scoring_pod_takes_its_share_within_ten_seconds(installed: Installed, load: Load) -> None:
+def test_a_new_scoring_pod_takes_its_share_within_ten_seconds(installed: Installed, keys: Keys, refs: list[str]) -> None:
     kube = installed.kube
     before = set(kube.ready_pods("scoring"))
-    with load.phase("scaling"):
+    # Of this test alone: what comes after is to see quiet.
+    with Load("127.0.0.1", PORT, keys, refs, rate=RATE, name=f"share-{time.time_ns()}") as load, load.phase("scaling"):
         kube.ctl("scale", "deployment/scoring", f"--replicas={len(before) + 1}")
         (new,) = until("a new scoring pod", lambda: set(kube.ready_pods("scoring")) - before, pause_s=0.2)
         ready = time.monotonic()
