@@ -25,6 +25,8 @@ from ml.features.compile import compile_distributed
 
 # Nothing of the answer depends on the session's time zone but how a time is handed over.
 _UTC: Final = ("spark.sql.session.timeZone", "UTC")
+# Spark's own way to write a time says nothing of its zone.
+_AS_MOMENTS: Final = ("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
 _LOCAL: Final = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -72,6 +74,7 @@ def main() -> None:
     """Entry point of a job: where the session comes from, spark-submit says."""
     archive, spine, out = sys.argv[1:4]
     spark = SparkSession.builder.appName("rapport-features").getOrCreate()
+    spark.conf.set(*_AS_MOMENTS)
     features = catalogue.SETS[sys.argv[4] if len(sys.argv) > 4 else "churn"]
     feature_frame(spark, archive, features, spark.read.parquet(spine)).write.parquet(out)
     spark.stop()
