@@ -42,6 +42,24 @@ class KafkaSettings(ServiceSettings):
 
     kafka_brokers: str = Field(default="", description="Kafka's brokers, as host:port,host:port; empty: there is no Kafka.")
     kafka_topic: str = Field(default="rapport.log", description="The topic that holds the copy of the log.")
+    # Checked in words where a process begins to speak to Kafka: chassis/log/kafka/security.py.
+    kafka_security: str = Field(
+        default="PLAINTEXT", description="How Kafka is spoken to: PLAINTEXT, SSL (TLS), or SASL_SSL (TLS, as a user)."
+    )
+    kafka_ca_file: str = Field(
+        default="", description="File, in PEM, of who has signed the brokers' certificates; empty: whom the system trusts."
+    )
+    kafka_certificate_file: str = Field(
+        default="", description="File, in PEM, with this client's certificate, where the brokers ask for one (mutual TLS)."
+    )
+    kafka_key_file: str = Field(default="", description="File, in PEM, with the key of that certificate.")
+    kafka_sasl_mechanism: str = Field(
+        default="SCRAM-SHA-512", description="How the user shows the password: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN."
+    )
+    kafka_user: str = Field(default="", description="The user's name, with SASL_SSL.")
+    kafka_password_file: str = Field(
+        default="", description="File with the user's password, with SASL_SSL; read anew for each connection."
+    )
 
 
 class ReaderSettings(KafkaSettings):

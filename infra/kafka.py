@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,9 +97,9 @@ def checksums(folder: Path) -> str:
     return "".join(f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}\n" for jar in sorted(folder.glob("*.jar")))
 
 
-def properties(data: Path, port: int, controller_port: int) -> str:
-    """The broker's settings: the image's, for this folder and these ports."""
-    text = (RECIPE / "server.properties").read_text()
+def properties(data: Path, port: int, controller_port: int, more: Mapping[str, str]) -> str:
+    """The broker's settings: the image's, for this folder and these ports, and more that count before those."""
+    text = (RECIPE / "server.properties").read_text() + "".join(f"{name}={value}\n" for name, value in more.items())
     values = {"DATA": str(data), "PORT": str(port), "CONTROLLER_PORT": str(controller_port), "HOST": HOST}
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
@@ -108,11 +109,23 @@ def properties(data: Path, port: int, controller_port: int) -> str:
 class Broker:
     """A broker on a port, in a folder that it keeps over restarts. To be started from a thread that lives on."""
 
-    def __init__(self, jars: Jars, folder: Path, port: int = 0, *, heap_mb: int = 256) -> None:
+    def __init__(
+        self,
+        jars: Jars,
+        folder: Path,
+        port: int = 0,
+        *,
+        heap_mb: int = 256,
+        more: Mapping[str, str] | None = None,
+        users: Sequence[str] = (),
+    ) -> None:
+        """`more`: properties, with our placeholders. `users`: those of SCRAM, as the storage tool takes them."""
         self.port = port or free_port()
         self.folder = folder
         self._jars = jars
         self._heap_mb = heap_mb
+        self._more = more or {}
+        self._users = users
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -131,7 +144,7 @@ class Broker:
         """Returns when it answers. Raises Refusal, with the log's last line, where it does not."""
         settings, data = self.folder / "server.properties", self.folder / "data"
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings.write_text(properties(data, self.port, free_port()))
+        settings.write_text(properties(data, self.port, free_port(), self._more))
         if not (data / "meta.properties").exists():
             await self._format(settings)
         with self.log.open("ab") as output:
@@ -165,7 +178,8 @@ class Broker:
         return [self._jars.java, *heap, logging, "-cp", f"{self._jars.folder}/*", main_class, *arguments]
 
     async def _format(self, settings: Path) -> None:
-        command = self._command("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings))
+        users = [word for user in self._users for word in ("--add-scram", user)]
+        command = self._command("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings), *users)
         with self.log.open("ab") as output:
             process = spawn(command, output=output, folder=self.folder)
         try:

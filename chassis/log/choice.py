@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from chassis.db import Database
-from chassis.errors import InvalidArgument, Reason
+from chassis.errors import InvalidArgument
 from chassis.log.cursor import Cursor
 from chassis.log.postgres import Reader
 from chassis.log.records import Handle
@@ -30,16 +30,12 @@ def reader_of(settings: ReaderSettings, database: Database, cursor: Cursor) -> F
     """Raises InvalidArgument where the settings name Kafka and it cannot be followed."""
     if settings.log == "postgres":
         return Reader(database, cursor)
-    if not settings.kafka_brokers:
-        raise InvalidArgument(
-            "the log is to be followed in Kafka, and no brokers are named: set them as host:port,host:port",
-            reason=Reason.MISSING_FIELD,
-            field="kafka_brokers",
-        )
     try:
         from chassis.log.kafka.reader import KafkaReader
+        from chassis.log.kafka.security import options_of
     except ImportError:
         raise InvalidArgument(
             "the log is to be followed in Kafka, and this image has no client for it: let it follow postgres", field="log"
         ) from None
+    options_of(settings)
     return KafkaReader(database, cursor, settings)

@@ -18,9 +18,10 @@ from prometheus_client import Counter, Gauge
 
 from chassis import telemetry
 from chassis.db import Connection, Database, connect, session_lock
-from chassis.errors import Conflict, InvalidArgument, Reason, Unavailable
+from chassis.errors import Conflict, Unavailable
 from chassis.log import Cursor, Place, Position, PostgresLog, Record, partition_of
-from chassis.log.kafka.client import LOST, administering, lost, make_topic, new_producer, partitions_of
+from chassis.log.kafka.client import LOST, administering, lost, make_topic, new_producer, partitions_of, unanswered
+from chassis.log.kafka.security import options_of
 from chassis.log.kafka.topic import Headers, headers_of, headers_of_mark
 from chassis.process import Host, carry_out, run
 from services.profiles.settings import Settings
@@ -79,7 +80,7 @@ class Relay:
                         measured = time.monotonic()
                         LAG.set(await self._log.lag(*sending.place))
         except LOST as error:
-            raise lost("Kafka does not answer the relay") from error
+            raise await unanswered(self._settings, "Kafka does not answer the relay") from error
 
     async def begin(self, lease: Connection, producer: Any) -> "Sending":
         """From the cursor on. Makes the topic where there is none."""
@@ -166,13 +167,8 @@ class Sending:
 
 
 async def assemble(settings: Settings, host: Host) -> None:
-    """The relay on its host, which answers nothing but its health."""
-    if not settings.kafka_brokers:
-        raise InvalidArgument(
-            "the relay needs Kafka: set RAPPORT_PROFILES_KAFKA_BROKERS to host:port,host:port",
-            reason=Reason.MISSING_FIELD,
-            field="kafka_brokers",
-        )
+    """The relay on its host, which answers nothing but its health. Raises InvalidArgument where it cannot speak to Kafka."""
+    options_of(settings)
     relay = Relay(await host.database(), settings)
     host.background("relay", relay.follow)
 

@@ -9,11 +9,11 @@ from chassis.log.kafka.client import (
     LOST,
     TopicPartition,
     administering,
-    lost,
     make_topic,
     new_consumer,
     new_producer,
     partitions_of,
+    unanswered,
 )
 from chassis.log.kafka.topic import again_topic, dead_topic, headers_of
 from chassis.log.records import Record
@@ -34,7 +34,7 @@ async def bury(settings: KafkaSettings, consumer: str, record: Record, reason: s
                 dead_topic(settings.kafka_topic, consumer), record.payload, partition=0, headers=headers
             )
     except LOST as error:
-        raise lost("Kafka does not answer, so an event cannot be set aside") from error
+        raise await unanswered(settings, "Kafka does not answer, so an event cannot be set aside") from error
     DEAD.labels(consumer).inc()
 
 
@@ -59,7 +59,7 @@ async def replay(settings: KafkaSettings, consumer: str) -> int:
             reader.assign([partition])
             return await _copy(reader, producer, partition, target)
     except LOST as error:
-        raise lost("Kafka does not answer, so the replay is not finished") from error
+        raise await unanswered(settings, "Kafka does not answer, so the replay is not finished") from error
 
 
 async def _copy(reader: Any, producer: Any, source: TopicPartition, target: str) -> int:

@@ -26,6 +26,7 @@ from chassis.log.kafka.client import (
     make_topic,
     new_consumer,
     partitions_of,
+    unanswered,
 )
 from chassis.log.kafka.dead import DEAD, bury
 from chassis.log.kafka.topic import Item, again_topic, dead_topic, item_of
@@ -75,6 +76,8 @@ class KafkaReader:
         self._committed = 0.0
         self._failures = 0
         self._dead_in_a_row = 0
+        self._said = ""
+        CONNECTED.labels(cursor.consumer).set(0)
         count_from_zero(cursor.consumer)
         for metric in (REFETCHED, DEAD):
             metric.labels(cursor.consumer)
@@ -114,8 +117,12 @@ class KafkaReader:
             consumer = self._consumer or await self._join()
             polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch)
         except LOST as error:
-            await self._lose()
-            raise lost("Kafka does not answer") from error
+            gone = await unanswered(self._settings, "Kafka does not answer")
+            await self._lose(gone)
+            raise gone from error
+        except Unavailable as error:
+            await self._lose(error)
+            raise
         try:
             handled = await self._take(handle, polled)
         except BaseException:
@@ -150,12 +157,24 @@ class KafkaReader:
         consumer = new_consumer(self._settings, topic, self._again, group=f"rapport.{name}")
         await consumer.start()
         self._consumer = consumer
-        CONNECTED.labels(name).set(1)
+        self._connected()
         return consumer
 
-    async def _lose(self) -> None:
+    def _connected(self) -> None:
+        self._said = ""
+        CONNECTED.labels(self._cursor.consumer).set(1)
+
+    def _disconnected(self, error: Unavailable) -> None:
+        """Said once as long as it stays the same."""
         CONNECTED.labels(self._cursor.consumer).set(0)
-        telemetry.logger().warning("Kafka does not answer the log's reader", consumer=self._cursor.consumer)
+        if self._said != error.message:
+            self._said = error.message
+            telemetry.logger().warning(
+                "Kafka does not answer the log's reader", consumer=self._cursor.consumer, detail=error.message
+            )
+
+    async def _lose(self, error: Unavailable) -> None:
+        self._disconnected(error)
         await self.close()
 
     async def _take(self, handle: Handle, polled: Polled) -> int:
@@ -314,10 +333,9 @@ class KafkaReader:
         try:
             async with asyncio.timeout(_PROBE_S):
                 await self._consumer.end_offsets([TopicPartition(self._settings.kafka_topic, 0)])
-            CONNECTED.labels(self._cursor.consumer).set(1)
+            self._connected()
         except LOST:
-            CONNECTED.labels(self._cursor.consumer).set(0)
-            telemetry.logger().warning("Kafka does not answer the log's reader", consumer=self._cursor.consumer)
+            self._disconnected(await unanswered(self._settings, "Kafka does not answer"))
 
 
 def _add(batch: _Batch, item: Item) -> None:

@@ -1,12 +1,16 @@
 """A log of a test's own, with one who reads it: from PostgreSQL, or from the copy that a relay keeps in Kafka."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 
@@ -15,9 +19,11 @@ from chassis.log import CURSOR_TABLE, Cursor, Follower, Handle, Position, Postgr
 from chassis.log.kafka.client import administering, partitions_of
 from chassis.log.kafka.reader import KafkaReader
 from infra.postgres import Temporary
+from infra.processes import end, spawn
 from services.profiles.relay import Relay
 from services.profiles.settings import Settings
 
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 INSERT = "INSERT INTO log.events (tenant_id, key, received_at, payload) SELECT 't', NULL, $1, unnest($2::bytea[])"
 INSERT_OF = "INSERT INTO log.events (tenant_id, key, received_at, payload) SELECT $3, NULL, $1, unnest($2::bytea[])"
@@ -46,6 +52,23 @@ async def running(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+@asynccontextmanager
+async def process(folder: Path, *command: str, **environment: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Gone with the test, however that ends."""
+    with (folder / "output").open("ab") as output:
+        running = spawn(
+            [sys.executable, "-m", *command],
+            output=output,
+            folder=ROOT,
+            environment={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/protos/gen", **environment},
+        )
+    try:
+        yield running
+    finally:
+        running.kill()
+        await end(running, grace_s=5)
 
 
 def effects(database: Database, cursor: Cursor = CURSOR) -> Handle:

@@ -1,12 +1,9 @@
 """What only the log in Kafka has: replicas that share it, a relay and a broker that die, a topic that is emptied."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,12 +18,10 @@ from chassis.log.kafka.reader import MOST_DEAD_IN_A_ROW
 from chassis.settings import ReaderSettings
 from infra.kafka import Broker
 from infra.ports import free_port
-from infra.processes import end, spawn
 from services.profiles.relay import refill
 from services.profiles.settings import Settings
-from tests.integration.chassis.logs import CURSOR, KafkaWorld, running, until
+from tests.integration.chassis.logs import CURSOR, KafkaWorld, process, running, until
 
-ROOT = Path(__file__).parents[3]
 TENANTS = [f"tenant-{number}" for number in range(8)]
 
 
@@ -50,23 +45,6 @@ async def in_order(world: KafkaWorld) -> bool:
         payloads == sorted(payloads, key=int)
         for payloads in ([payload for its, payload in done if its == tenant] for tenant in TENANTS)
     )
-
-
-@asynccontextmanager
-async def process(folder: Path, *command: str, **environment: str) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """Gone with the test, however that ends."""
-    with (folder / "output").open("ab") as output:
-        running = spawn(
-            [sys.executable, "-m", *command],
-            output=output,
-            folder=ROOT,
-            environment={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/protos/gen", **environment},
-        )
-    try:
-        yield running
-    finally:
-        running.kill()
-        await end(running, grace_s=5)
 
 
 def test_partitions_of_tenants_are_what_they_were() -> None:
