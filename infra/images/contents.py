@@ -22,7 +22,7 @@ KAFKA = ("chassis/log/kafka", "chassis/log/replay_dead.py")
 MATCHING = ("ml/matching", "services/profiles/match.py")
 SPARK = ("ml/features/spark.py",)
 ELSEWHERE = (*MATCHING, *SPARK)
-FOLLOWERS = ("profiles", "segmentation", "recommendation", "feedback", "evaluation")
+FOLLOWERS = ("profiles", "segmentation", "scoring", "recommendation", "feedback", "evaluation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ IMAGES = {
                 "accounts", "cluster", "failure", "launch", "ports", "processes", "readiness", "roles", "state", "topology"
             ),
         ),
+        left_out=(*MIGRATIONS, *ELSEWHERE),
     ),
     "mlflow": Contents(
         start="python -m infra.images.mlflow.start",
