@@ -18,17 +18,27 @@ TIMEOUT_S: Final = 60
 
 Manifest = dict[str, Any]
 
-# (chart, values file) of everything that is delivered.
+# (chart, values files, the last one counts most) of everything that is delivered.
 DELIVERED: Final = (
     (RAPPORT, "values.yaml"),
     (RAPPORT, "values-dev.yaml"),
     (RAPPORT, "values-production.yaml"),
+    (RAPPORT, "values-production.yaml values-kafka-strimzi.yaml"),
+    (RAPPORT, "values-production.yaml values-kafka-managed.yaml"),
     (DEPENDENCIES, "values.yaml"),
     (DEPENDENCIES, "values-production.yaml"),
 )
 
 # With people who sign in.
 PEOPLE: Final = ("oidc.issuer=https://login.example", "oidc.audience=rapport", "oidc.publicUrl=https://rapport.example")
+
+# As a user of a Kafka whose certificates are signed by an authority of its own.
+KAFKA_USER: Final = (
+    "outside.kafka.security=SASL_SSL",
+    "outside.kafka.sasl.user=rapport",
+    "outside.kafka.sasl.existingSecret=pw",
+)
+KAFKA_CA: Final = "outside.kafka.ca.existingSecret=authority"
 
 # Each changes what is written. The values that a switch needs beside it are with it.
 SWITCHES: Final = {
@@ -57,6 +67,7 @@ SWITCHES: Final = {
         ("drain.preStopSeconds=0",),
         ("relay.enabled=true",),
         ("relay.enabled=true", "log.source=kafka"),
+        ("relay.enabled=true", "log.source=kafka", *KAFKA_USER, KAFKA_CA),
     ),
     DEPENDENCIES: (
         ("postgres.storage=memory", "postgres.size=512Mi"),
@@ -87,7 +98,8 @@ def helm(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _values(chart: str, file: str, settings: Sequence[str]) -> list[str]:
-    return ["--values", str(CHARTS / chart / file), *(word for setting in settings for word in ("--set", setting))]
+    files = [word for name in file.split() for word in ("--values", str(CHARTS / chart / name))]
+    return [*files, *(word for setting in settings for word in ("--set", setting))]
 
 
 @cache

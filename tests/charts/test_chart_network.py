@@ -38,11 +38,11 @@ CALLS: Final[frozenset[Edge]] = frozenset(
         *(("journey", called, port) for called, port in (("postgres", POSTGRES), ("mlflow", MLFLOW))),
     }
 )
-READERS: Final = ("segmentation", "recommendation", "feedback", "evaluation")
+READERS: Final = ("segmentation", "scoring", "recommendation", "feedback", "evaluation")
 # What more there is where the log is followed in Kafka.
 KAFKA_CALLS: Final[frozenset[Edge]] = frozenset(
     {
-        *((caller, "kafka", KAFKA) for caller in (*READERS, "relay")),
+        *((caller, "kafka", KAFKA) for caller in (*READERS, "relay", "journey")),
         ("relay", "postgres", POSTGRES),
         ("prometheus", "relay", METRICS),
     }

@@ -40,7 +40,8 @@ def _faults_of_container(container: Spec) -> Iterator[str]:
         yield "may take all memory"
     if "cpu" not in container.get("resources", {}).get("requests", {}):
         yield "asks for no processor"
-    if any("SECRET" in entry["name"] or "PASSWORD" in entry["name"] for entry in container.get("env", []) if "value" in entry):
+    written = [entry["name"] for entry in container.get("env", []) if "value" in entry]
+    if any(word in name for name in written for word in ("SECRET", "PASSWORD") if not name.endswith("_FILE")):
         yield "has a secret in its manifest"
 
 

@@ -49,10 +49,12 @@ Who calls whom: the network policies and the services' targets are made of this 
 - {from: gateway, to: provider, port: {{ .Values.outside.provider.port }}}
 {{- end }}
 {{- if eq .Values.log.source "kafka" }}
-- {from: segmentation, to: kafka, port: {{ .Values.outside.kafka.port }}}
-- {from: recommendation, to: kafka, port: {{ .Values.outside.kafka.port }}}
-- {from: feedback, to: kafka, port: {{ .Values.outside.kafka.port }}}
-- {from: evaluation, to: kafka, port: {{ .Values.outside.kafka.port }}}
+{{- range include "rapport.readers" . | fromYamlArray }}
+- {from: {{ . }}, to: kafka, port: {{ $.Values.outside.kafka.port }}}
+{{- end }}
+{{- if .Values.journey.enabled }}
+- {from: journey, to: kafka, port: {{ .Values.outside.kafka.port }}}
+{{- end }}
 {{- end }}
 {{- if .Values.relay.enabled }}
 - {from: relay, to: postgres, port: 5432}

@@ -34,9 +34,8 @@
 {{- $_ := merge $settings (dict "OIDC_ISSUER" .issuer "OIDC_AUDIENCE" .audience "PUBLIC_URL" .publicUrl) $claims -}}
 {{- end -}}
 {{- end -}}
-{{- if and (eq $root.Values.log.source "kafka") (has $service (list "segmentation" "recommendation" "feedback" "evaluation")) -}}
-{{- $brokers := dict "KAFKA_BROKERS" $root.Values.outside.kafka.brokers "KAFKA_TOPIC" $root.Values.log.topic -}}
-{{- $_ := merge $settings (dict "LOG" "kafka") $brokers -}}
+{{- if and (eq $root.Values.log.source "kafka") (has $service (include "rapport.readers" . | fromYamlArray)) -}}
+{{- $_ := merge $settings (dict "LOG" "kafka") (include "rapport.kafkaSettings" $root | fromYaml) -}}
 {{- end -}}
 {{- range $spec.volumes -}}
 {{- $name := get (dict "archive" "ARCHIVE_FOLDER" "models" "MODEL_FOLDER" "master" "MASTER_KEY_FILE") . -}}
