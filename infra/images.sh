@@ -3,8 +3,9 @@
 # REGISTRY=registry.example/team/ goes before their names.
 set -eu
 tag=${TAG:-dev}
+maven=${HOME:-/root}/.m2/settings.xml
 export DOCKER_BUILDKIT=1
-all="gateway profiles segmentation scoring recommendation feedback evaluation migrate matching training journey mlflow postgres prometheus"
+all="gateway profiles segmentation scoring recommendation feedback evaluation migrate matching training journey mlflow postgres prometheus kafka"
 revision=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 command -v docker >/dev/null || { echo "rapport: there is no docker in PATH." >&2; exit 2; }
 
@@ -15,7 +16,9 @@ for name; do
         postgres | prometheus | kafka) recipe="-f infra/images/$name/Dockerfile" ;;
         *) recipe="--build-arg SERVICE=$name" ;;
     esac
-    # shellcheck disable=SC2086  # two words
+    # Where Maven takes its artifacts from, if not from its default place.
+    [ "$name" != kafka ] || [ ! -f "$maven" ] || recipe="$recipe --secret id=maven,src=$maven"
+    # shellcheck disable=SC2086  # words
     docker build --quiet $recipe --build-arg VERSION="$tag" --build-arg REVISION="$revision" -t "$image" . >/dev/null ||
         { echo "rapport: the image $image can't be built: see above." >&2; exit 1; }
 done

@@ -4,7 +4,7 @@
 # The release before is the commit that the chart names; its chart then lies in build/previous, its images have the tag `previous`.
 set -eu
 services="gateway profiles segmentation scoring recommendation feedback evaluation migrate"
-others="matching training journey mlflow postgres prometheus"
+others="matching training journey mlflow postgres prometheus kafka"
 said=$("$CLUSTER/up" 2>&1 | tee /dev/stderr | sed -n 's/^.*ready: //p')
 eval "$said"
 

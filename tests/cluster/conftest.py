@@ -42,10 +42,11 @@ class Installed:
 
     kube: Kube
     seconds: float
+    port: int = PORT
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{PORT}"
+        return f"http://127.0.0.1:{self.port}"
 
     def keys(self, tenant: str = TENANT) -> Keys:
         """Fresh ones."""
