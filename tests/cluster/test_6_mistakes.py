@@ -166,7 +166,7 @@ def test_a_full_volume_is_said_by_the_database_and_answered_with_503() -> None:
 
 
 def first_key(kube: Kube) -> str:
-    """Of a new tenant. With next to no share of a busy node, what is ready may be too slow for an answer: then of another one."""
+    """Of a new tenant. With next to no share of a busy node, what is ready may be too slow to answer: then of another one."""
     administer = ("deployment/gateway", "-m", "services.gateway.administer")
 
     def ask(name: str) -> str:
@@ -174,7 +174,8 @@ def first_key(kube: Kube) -> str:
             kube.python(*administer, "create-tenant", name)
             return kube.python(*administer, "create-key", name, "--kind", "write").splitlines()[0]
         except AssertionError as error:
-            assert "does not answer" in str(error), error
+            if "does not answer" not in str(error):
+                raise
             return ""
 
     names = (f"full-{number}" for number in count())

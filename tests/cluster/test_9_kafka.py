@@ -8,13 +8,13 @@ from contextlib import ExitStack
 import pytest
 
 from chassis.log import partition_of
-from tests.cluster.conftest import KEEP, RESTRICTED, REUSE, Installed, dependencies, rapport, remove
+from tests.cluster.conftest import FULL, KEEP, RESTRICTED, REUSE, Installed, dependencies, rapport, remove
 from tests.cluster.counting import lost_and_doubled
 from tests.cluster.kube import SERVICES, Kube, run, until
 from tests.cluster.loader import Keys, Load, why
 from tests.cluster.metrics import calls_of
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(not FULL, reason="FULL=1 installs a second time, with Kafka")]
 NAMESPACE = "rapport-kafka"
 PORT = 30081
 TENANT, PARTITIONS = "fanned", 4
