@@ -1,6 +1,7 @@
 """Whose rows a connection of the pool shows: the present call's tenant's, and nobody's where there is none."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from chassis import context
-from chassis.db import Database, connect
+from chassis.db import Database, connect, session_lock
 from chassis.process import Host
 from chassis.settings import ServiceSettings, prefix_of
 from infra.postgres import Temporary
@@ -127,3 +128,45 @@ async def test_background_work_is_for_all_and_a_call_is_for_one(database: Databa
     assert found["background"] >= {A, B}
     assert found["call"] == {A}
     assert found["call without a tenant"] == set()
+
+
+TAKE = "SELECT pg_try_advisory_lock(4711)"
+
+
+async def test_a_lock_of_a_session_ends_with_its_block_whether_or_not_it_was_ours_or_went_well(
+    database: Database, platform_database: Temporary
+) -> None:
+    other: Any = await asyncpg.connect(platform_database.dsn("rapport_feedback"), ssl=False)
+    try:
+        async with database.connection() as connection, session_lock(connection, TAKE) as is_ours:
+            assert is_ours
+            assert not await other.fetchval(TAKE)
+        assert await other.fetchval(TAKE)
+        async with database.connection() as connection, session_lock(connection, TAKE) as is_ours:
+            assert not is_ours
+        await other.execute("SELECT pg_advisory_unlock_all()")
+        with pytest.raises(ZeroDivisionError):
+            async with database.connection() as connection, session_lock(connection, TAKE):
+                raise ZeroDivisionError
+        assert await other.fetchval(TAKE)
+    finally:
+        await other.close()
+
+
+async def break_while_locked(database: Database) -> None:
+    async with database.connection() as connection, session_lock(connection, TAKE):
+        await connection.execute("BEGIN")
+        with contextlib.suppress(asyncpg.DivisionByZeroError):
+            await connection.execute("SELECT 1 / 0")
+
+
+async def test_a_session_that_cannot_unlock_is_ended(database: Database, platform_database: Temporary) -> None:
+    other: Any = await asyncpg.connect(platform_database.dsn("rapport_feedback"), ssl=False)
+    try:
+        with pytest.raises(asyncpg.InFailedSQLTransactionError):
+            await break_while_locked(database)
+        # It waits until the other session is gone.
+        await other.execute(TAKE.replace("try_", ""), timeout=10)
+        assert await seen(database) == set()
+    finally:
+        await other.close()
