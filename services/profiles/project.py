@@ -45,6 +45,8 @@ _CONSUMER: Final = "profiles"
 # Where a call of Segment's shape does not say which library sent it.
 SEGMENT: Final = "segment"
 _SAMPLES: Final = 5_000
+# So long may reading a batch keep acknowledgements waiting.
+_BUSY_S: Final = 0.002
 _FLUSH_S: Final = 5.0
 
 
@@ -88,7 +90,11 @@ class Projector:
     async def _project(self, records: Sequence[Record], position: Position) -> None:
         batches: dict[str, Batch] = {}
         known: dict[str, Tenant] = {}
+        busy_until = time.monotonic() + _BUSY_S
         for record in records:
+            if time.monotonic() > busy_until:
+                await asyncio.sleep(0)
+                busy_until = time.monotonic() + _BUSY_S
             if (batch := batches.get(record.tenant_id)) is None:
                 if (tenant := await self._tenants.find(record.tenant_id)) is None:
                     SKIPPED.inc()
