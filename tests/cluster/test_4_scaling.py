@@ -47,7 +47,11 @@ def test_load_raises_replicas_and_quiet_lowers_them_and_no_request_fails(
     def replicas(service: str) -> int:
         return len(kube.ready_pods(service))
 
-    low = {service: replicas(service) for service in ("gateway", "scoring")}
+    low = {name: kube.get("hpa", name)["spec"]["minReplicas"] for name in ("gateway", "scoring")}
+    for service, count in low.items():
+        # That it takes over costs no pod, and what a start costs is forgotten before the load comes.
+        assert replicas(service) >= count
+        until(f"rest of {service}", lambda: replicas(service) == count, patience_s=240, pause_s=3)  # noqa: B023
     calls = []
     with Load("127.0.0.1", PORT, keys, refs, rate=250, name=f"hpa-{time.time_ns()}") as load:
         for service, count in low.items():
