@@ -29,6 +29,7 @@ from services.profiles.store.plans import Breach
 from services.profiles.store.quarantine import Hold
 from services.profiles.store.receipts import Refusal
 from services.profiles.tenancy import Tenant, Tenants
+from services.profiles.turns import Turn
 from services.profiles.vault import seal
 
 EVENTS: Final = Counter("rapport_profiles_ingest_events_total", "Events by what became of them.", ["status", "reason"])
@@ -161,7 +162,7 @@ class Ingest:
         except InvalidArgument as error:
             return self._refuse_body(tenant, submission, error, intake)
         pending: list[_Pending] = []
-        busy_until = time.monotonic() + _BUSY_S
+        turn = Turn(_BUSY_S)
         for position, raw in enumerate(events):
             verdict: Verdict | None = None
             try:
@@ -176,9 +177,8 @@ class Ingest:
                 if body is None and error.reason is Reason.MALFORMED_JSON:
                     return self._refuse_body(tenant, submission, error, intake)
                 pending.append(_refuse(tenant, submission, raw or b"", position, type_, error, intake, verdict))
-            if intake.judge is not None and time.monotonic() > busy_until:
-                await asyncio.sleep(0)  # schemas and their expressions may take long over a large event
-                busy_until = time.monotonic() + _BUSY_S
+            if intake.judge is not None:  # schemas and their expressions may take long over a large event
+                await turn.give_way()
         return pending
 
     def _admit(self, tenant: Tenant, verdict: Verdict) -> None:

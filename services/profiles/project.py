@@ -26,6 +26,7 @@ from services.profiles.store.projection import Batch, ProjectionStore, Sealed, T
 from services.profiles.telling import SOURCE, told
 from services.profiles.tenancy import Tenant, Tenants
 from services.profiles.timeline import is_fact, timeline_row
+from services.profiles.turns import Turn
 
 FRESHNESS: Final = prometheus_client.Histogram(
     "rapport_profiles_freshness_seconds",
@@ -90,11 +91,9 @@ class Projector:
     async def _project(self, records: Sequence[Record], position: Position) -> None:
         batches: dict[str, Batch] = {}
         known: dict[str, Tenant] = {}
-        busy_until = time.monotonic() + _BUSY_S
+        turn = Turn(_BUSY_S)
         for record in records:
-            if time.monotonic() > busy_until:
-                await asyncio.sleep(0)
-                busy_until = time.monotonic() + _BUSY_S
+            await turn.give_way()
             if (batch := batches.get(record.tenant_id)) is None:
                 if (tenant := await self._tenants.find(record.tenant_id)) is None:
                     SKIPPED.inc()

@@ -8,18 +8,16 @@ on which it takes none. Run: `python -m tests.bench.bench_overload [docs/overloa
 
 import json
 import random
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 from tests.bench.bench_ingest import _call
-from tests.bench.open_load import MARK
+from tests.bench.open_load import MARK, offer
 from tests.part import Keys, Part, part
 
 BATCH: Final = 500
@@ -29,7 +27,6 @@ SECONDS: Final = 10.0
 TIMES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)
 LEAST_GOODPUT: Final = 0.9
 MOST_P99: Final = 2.0
-_SEEDS: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +103,11 @@ class Bench:
         return points
 
     def _point(self, times: float, rate: float, seconds: float, *, closed: bool = False) -> Point:
-        plan: dict[str, Any] = {
-            "host": "127.0.0.1", "port": self._running.port, "headers": self._headers, "rate": rate, "seconds": seconds,
-            "seed": next(_SEEDS), "callers": CALLERS if closed else 0,
-            "requests": [("POST", "/v1/batch", body) for body in self._bodies],
-        }  # fmt: skip
+        requests = [("POST", "/v1/batch", body) for body in self._bodies]
         before = sum(self._running.processor_s().values())
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.open_load"], input=json.dumps(plan), capture_output=True, text=True, check=True
-        )
+        callers = CALLERS if closed else 0
+        seen = offer(self._running.port, self._headers, requests, seconds=seconds, rate=rate, callers=callers)
         server_s = sum(self._running.processor_s().values()) - before
-        seen = json.loads(done.stdout)
         statuses: Mapping[str, int] = seen["statuses"]
         elapsed_s = seen["elapsed_s"]
         refused = statuses.get("429", 0)

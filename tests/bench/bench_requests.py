@@ -7,7 +7,6 @@ Processor time is told by process, per request: where the time goes. Run: `pytho
 """
 
 import asyncio
-import itertools
 import json
 import random
 import statistics
@@ -24,8 +23,9 @@ import httpx
 
 from infra.ports import free_port
 from tests.bench.bench_ingest import _call
-from tests.bench.open_load import MARK
+from tests.bench.open_load import MARK, offer
 from tests.bench.plain_api import SCHEMA
+from tests.e2e.shop import wait_until_fresh
 from tests.part import Part, part
 
 CALLERS: Final = 64
@@ -35,7 +35,6 @@ ROUNDS: Final = 3
 SECONDS: Final = 5.0
 AIM_SINGLES: Final = 3.0
 AIM_P99_MS: Final = 10.0
-_SEEDS: Final = itertools.count(1)
 
 Request = tuple[str, str, str]
 
@@ -51,13 +50,7 @@ class Way:
 
     def load(self, seconds: float, *, rate: float = 0.0) -> dict[str, Any]:
         """What the loader saw: `rate` a second at random moments, or as many as are answered."""
-        plan = {
-            "host": "127.0.0.1", "port": self.port, "headers": self.headers, "requests": self.requests, "rate": rate,
-            "seconds": seconds, "seed": next(_SEEDS), "callers": 0 if rate else CALLERS,
-        }  # fmt: skip
-        command = [sys.executable, "-m", "tests.bench.open_load"]
-        done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
-        seen = json.loads(done.stdout)
+        seen = offer(self.port, self.headers, self.requests, seconds=seconds, rate=rate, callers=0 if rate else CALLERS)
         assert set(seen["statuses"]) <= ({"200", "429"} if rate else {"200"}), f"{self.name}: {seen['statuses']}"
         return seen
 
@@ -90,15 +83,7 @@ def fill(client: httpx.Client) -> None:
         for number, call in enumerate(calls, first):
             call["userId"], call["anonymousId"] = f"customer-{number % CUSTOMERS}", f"device-{number % CUSTOMERS}"
         client.post("/v1/batch", json={"batch": calls}).raise_for_status()
-    settle(client)
-
-
-def settle(client: httpx.Client) -> None:
-    """Until the projections show everything, so that one measurement does not pay for the one before."""
-    end = time.monotonic() + 300
-    while client.get("/v1/freshness").raise_for_status().json()["lagEvents"]:
-        assert time.monotonic() < end, "the projector does not keep up"
-        time.sleep(0.1)
+    wait_until_fresh(client)
 
 
 async def execute(running: Part, statements: str) -> None:
@@ -137,7 +122,7 @@ def compare(client: httpx.Client, running: Part, ours: Way, peer: Way, limit: Wa
     for _ in range(ROUNDS):
         before = running.processor_s()
         seen = ours.load(SECONDS)
-        settle(client)
+        wait_until_fresh(client)  # what it caused is its own, and nobody else pays for it
         after = running.processor_s()
         rates["ours"].append(rate_of(seen))
         rates["peer"].append(peer.most())

@@ -9,15 +9,18 @@ import asyncio
 import json
 import random
 import resource
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
 import uvloop
 
 MARK = b"@@@@@@@@"
+_SEEDS = count(1)
 
 
 class Connections:
@@ -115,6 +118,25 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
         "loader_cpu_s": used.ru_utime + used.ru_stime,
         "connections": connections.opened,
     }
+
+
+def offer(
+    port: int,
+    headers: Mapping[str, str],
+    requests: Sequence[tuple[str, str, str]],
+    *,
+    seconds: float,
+    rate: float = 0.0,
+    callers: int = 0,
+) -> dict[str, Any]:
+    """Runs it as a process, for an address on this machine; what it saw. Either `rate` or `callers` counts."""
+    plan = {
+        "host": "127.0.0.1", "port": port, "headers": dict(headers), "requests": list(requests), "rate": rate,
+        "seconds": seconds, "seed": next(_SEEDS), "callers": callers,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "tests.bench.open_load"]
+    done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def _at(seconds: list[float], share: float) -> float:

@@ -1,5 +1,6 @@
 """kubectl and helm, as an operator types them. Every wait is bounded."""
 
+import base64
 import json
 import subprocess
 import time
@@ -78,6 +79,16 @@ class Kube:
     def python(self, workload: str, *words: str, timeout_s: float = 120.0) -> str:
         """What Python prints inside a workload's container."""
         return self.ctl("exec", workload, "--", "python", *words, timeout_s=timeout_s)
+
+    def at_postgres(self, command: str) -> str:
+        """What a command prints beside the development PostgreSQL, whose tools take it for the administrator."""
+        password = base64.b64decode(self.get("secret", "postgres-admin")["data"]["password"]).decode()
+        inside = f"export PGPASSWORD='{password}'; {command}"
+        return self.ctl("exec", "postgres-0", "--", "sh", "-c", inside, timeout_s=200).strip()
+
+    def sql(self, statement: str, database: str = "rapport") -> str:
+        """The rows that it answers, columns apart by |."""
+        return self.at_postgres(f'psql -U postgres -h 127.0.0.1 -At -d {database} -c "{statement}"')
 
     def job_of(self, cronjob: str, name: str) -> None:
         """Starts a CronJob's work now."""

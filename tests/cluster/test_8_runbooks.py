@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -124,11 +123,9 @@ def test_what_a_runbook_changes_is_changed_and_everything_is_ready_after(
     installed: Installed, surroundings: Mapping[str, str]
 ) -> None:
     select = "SELECT pid FROM pg_stat_activity WHERE usename = 'rapport_feedback' LIMIT 1"
-    password = "$(kubectl get secret postgres-admin -o jsonpath='{.data.password}' | base64 -d)"
-    ask = f"kubectl exec postgres-0 -c postgres -- env PGPASSWORD={password} psql -h 127.0.0.1 -U postgres -At rapport -c "
     for block in blocks("Mitigation"):
-        pid = subprocess.check_output(["bash", "-c", ask + shlex.quote(select)], env=dict(surroundings), text=True).strip()
-        wrong = typed(Block(block.runbook, block.section, block.script.replace("12345", pid)), surroundings)
+        script = block.script.replace("12345", installed.kube.sql(select))
+        wrong = typed(replace(block, script=script), surroundings)
         assert wrong == ""
         installed.kube.ctl("rollout", "status", "statefulset/postgres", "--timeout=120s", timeout_s=130)
         installed.kube.rolled_out(*SERVICES)

@@ -1,6 +1,5 @@
 """The log in Kafka, in a second installation: every reader follows it there, and goes on where it was when Kafka comes back."""
 
-import base64
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -68,16 +67,9 @@ def traffic(fanned: Installed, keys: Keys) -> Iterator[Load]:
     print(f"\n{load.table()}")
 
 
-def ask(kube: Kube, sql: str) -> str:
-    """The database's answer, as its administrator."""
-    password = base64.b64decode(kube.get("secret", "postgres-admin")["data"]["password"]).decode()
-    command = f"PGPASSWORD='{password}' psql -U postgres -h 127.0.0.1 -At -d rapport -c \"{sql}\""
-    return kube.ctl("exec", "postgres-0", "--", "sh", "-c", command).strip()
-
-
 def logged(kube: Kube) -> int:
     """How many events the log has."""
-    return int(ask(kube, "SELECT count(*) FROM log.events"))
+    return int(kube.sql("SELECT count(*) FROM log.events"))
 
 
 def metric_by_pod(kube: Kube, component: str, name: str) -> list[float]:
@@ -150,7 +142,7 @@ def follows(installed: Installed, keys: Keys, people: int) -> None:
         timeline = client.get(f"/v1/profiles/user_id:buyer-{people - 1}/events").json()["data"]
     assert [event["name"] for event in timeline].count("Order Completed") == 1
     count = "SELECT (SELECT count(*) FROM recommendation.purchases), (SELECT sum(purchase_count) FROM recommendation.volumes)"
-    until("recommendation to follow", lambda: ask(installed.kube, count) == f"{people}|{people}", patience_s=60)
+    until("recommendation to follow", lambda: installed.kube.sql(count) == f"{people}|{people}", patience_s=60)
 
 
 def test_every_reader_reads_from_kafka(fanned: Installed, keys: Keys, traffic: Load) -> None:

@@ -15,6 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from infra.topology import Ports
+from tests.e2e.shop import wait_until_fresh
 
 VICTIMS = ["profiles", "gateway", "segmentation", "scoring", "recommendation", "feedback", "evaluation", "postgres"]
 SENDERS = 4
@@ -77,17 +78,6 @@ def stored(client: httpx.Client, user: str) -> Counter[int]:
         if not events["hasMore"]:
             return numbers
         params["next"] = events["next"]
-
-
-def wait_until_fresh(client: httpx.Client) -> None:
-    """Until nothing that was accepted waits for the projector."""
-    end = time.monotonic() + RECOVERY_S
-    while time.monotonic() < end:
-        answer = client.get("/v1/freshness")
-        if answer.status_code == 200 and answer.json()["lagEvents"] == 0:
-            return
-        time.sleep(0.2)
-    raise AssertionError("the profiles did not catch up")
 
 
 @pytest.mark.timeout(600)
