@@ -1,6 +1,7 @@
 """The life of a process: read settings, assemble, be ready, on SIGTERM be not ready first, then drain, then stop."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -98,6 +99,7 @@ async def _serve(service: str, settings: SettingsT, assemble: Callable[[Settings
         with context.everyone():
             await assemble(settings, host)
         port = await host.server.start(settings.listen)
+        keep_what_stands()
         await host.server.set_ready(True)
         telemetry.logger().info("ready", port=port, version=settings.version)
         await host.stopping.wait()
@@ -106,6 +108,15 @@ async def _serve(service: str, settings: SettingsT, assemble: Callable[[Settings
         await host.server.stop(settings.grace_s)
     finally:
         await host.close()
+
+
+def keep_what_stands() -> None:
+    """To be called once all is put together: the garbage collector looks no more at what stays until the end.
+
+    Its full rounds would find nothing there, and would keep every call waiting for it: 70 ms in the gateway.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def catch_signals(stopping: asyncio.Event) -> None:

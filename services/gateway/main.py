@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from chassis import telemetry
 from chassis.errors import Unavailable
-from chassis.process import Host, carry_out, catch_signals, serve_metrics
+from chassis.process import Host, carry_out, catch_signals, keep_what_stands, serve_metrics
 from chassis.settings import ServiceSettings, prefix_of
 from services.gateway import api, clients, erasing
 from services.gateway.audit import AuditStore
@@ -182,6 +182,7 @@ async def serve(settings: Settings) -> None:
     try:
         app = await assemble(settings, host)
         async with serving(app, settings) as port:
+            keep_what_stands()
             app.state.ready = True
             telemetry.logger().info("ready", port=port, version=settings.version)
             await host.stopping.wait()

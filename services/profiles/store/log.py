@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from chassis.db import Connection, Database, affected
+from chassis.db import Connection, Database
 from services.profiles.store import plans, quarantine, receipts
 from services.profiles.store.quarantine import Hold, Waiting
 from services.profiles.store.receipts import Refusal
@@ -16,11 +16,35 @@ INSERT INTO profiles.person_keys (tenant_id, node_id, wrapped_key)
 SELECT $1, node_id, wrapped_key FROM unnest($2::uuid[], $3::bytea[]) AS new (node_id, wrapped_key)
 ON CONFLICT DO NOTHING RETURNING node_id
 """
-# The hashes come sorted: two batches with the same events wait for each other instead of dying of a deadlock. Nothing is
-# returned: that nearly always all are new is told by their number.
-_ADD_RECEIPTS = """
-INSERT INTO log.receipts (tenant_id, message_hash, received_at)
-SELECT $1, message_hash, $3 FROM unnest($2::bytea[]) AS new (message_hash) ON CONFLICT DO NOTHING
+# Receipts, events and what came again, in one statement: a trip to the database costs more than it does. The rows that two
+# batches may want, and the counts after them, are locked in one order: they wait for each other instead of dying of a deadlock.
+# It answers with the hashes that came before. What is known is a column and not a join, which would be planned for few rows.
+_APPEND = """
+WITH new AS MATERIALIZED (
+    SELECT * FROM unnest($2::bytea[], $3::uuid[], $4::timestamptz[], $5::bytea[], $6::bigint[]) WITH ORDINALITY
+        AS new (message_hash, key, received_at, payload, repeats, position)
+), fresh AS (
+    INSERT INTO log.receipts (tenant_id, message_hash, received_at)
+    SELECT $1, message_hash, received_at FROM new ORDER BY message_hash ON CONFLICT DO NOTHING RETURNING message_hash
+), told AS MATERIALIZED (
+    SELECT *, message_hash NOT IN (SELECT message_hash FROM fresh) AS is_known FROM new
+), written AS (
+    INSERT INTO log.events (tenant_id, key, received_at, payload)
+    SELECT $1, key, received_at, payload FROM told WHERE NOT is_known ORDER BY position
+), again AS (
+    INSERT INTO profiles.repeats AS known (tenant_id, message_hash, repeat_count, last_received)
+    SELECT $1, message_hash, repeats + is_known::int, received_at FROM told
+    WHERE $7 AND (is_known OR repeats > 0) ORDER BY message_hash
+    ON CONFLICT (tenant_id, message_hash) DO UPDATE SET
+        repeat_count = known.repeat_count + excluded.repeat_count,
+        last_received = greatest(known.last_received, excluded.last_received)
+    RETURNING 1
+), counted AS (
+    INSERT INTO profiles.intake_counts AS counts (tenant_id, duplicate_count)
+    SELECT $1, sum(repeats + is_known::int) FROM told WHERE EXISTS (SELECT FROM again) HAVING count(*) > 0
+    ON CONFLICT (tenant_id) DO UPDATE SET duplicate_count = counts.duplicate_count + excluded.duplicate_count
+)
+SELECT message_hash FROM told WHERE is_known
 """
 _ADD_OLD_RECEIPTS = """
 INSERT INTO log.receipts (tenant_id, message_hash, received_at)
@@ -32,10 +56,7 @@ _ADD_EVENTS = """
 INSERT INTO log.events (tenant_id, key, received_at, payload)
 SELECT $1, key, received_at, payload FROM unnest($2::uuid[], $3::timestamptz[], $4::bytea[]) AS new (key, received_at, payload)
 """
-_FIRSTS = """
-SELECT message_hash, received_at, xid = pg_current_xact_id() FROM log.receipts
-WHERE tenant_id = $1 AND message_hash = ANY($2::bytea[])
-"""
+_FIRSTS = "SELECT message_hash, received_at FROM log.receipts WHERE tenant_id = $1 AND message_hash = ANY($2::bytea[])"
 _COUNT = """
 INSERT INTO profiles.intake_counts AS counts (tenant_id, rejected_count, duplicate_count, quarantined_count, replayed_count)
 VALUES ($1, $2, $3, $4, $5)
@@ -66,6 +87,11 @@ class Aside:
     repeats: Mapping[bytes, int] = field(default_factory=dict[bytes, int])
     # Counted where the entry is appended or held; refused ones by the id of their refusal.
     breaches: Sequence[plans.Breach] = ()
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is more to write than entries and repeats."""
+        return bool(self.holds or self.refusals or self.breaches)
 
 
 NOTHING_ASIDE = Aside()
@@ -111,16 +137,21 @@ class LogStore:
         Where another call was first to store a key for somebody new, `seal_again` is given that key (and all others like it)
         and answers the entries sealed with it.
         """
+        if not (new_keys or aside.is_told):
+            async with self._database.connection() as connection:
+                fresh, firsts = await _append(connection, tenant_id, entries, aside.repeats)
+            return Appended(fresh, firsts=firsts)
         appended = Appended()
         async with self._database.transaction() as connection:
             if new_keys and (taken := await _add_keys(connection, tenant_id, new_keys)):
                 entries = seal_again(taken)
             passing = [entry for entry in entries if entry.event_id not in aside.holds] if aside.holds else entries
-            if passing:
-                appended.fresh, appended.firsts = await _append(connection, tenant_id, passing)
+            repeats = None if aside.is_told else aside.repeats
+            appended.fresh, appended.firsts = await _append(connection, tenant_id, passing, repeats)
             if aside.holds:
                 await _hold(connection, tenant_id, entries, aside.holds, appended)
-            await _note(connection, tenant_id, entries, aside, appended)
+            if aside.is_told:
+                await _note(connection, tenant_id, entries, aside, appended)
         return appended
 
     async def replay(self, tenant_id: str, events: Sequence[Waiting], at: datetime) -> tuple[set[bytes], set[bytes]]:
@@ -163,25 +194,31 @@ class LogStore:
 
 
 async def append_entries(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> set[bytes]:
-    """Receipts and events, in the caller's transaction; returns the event ids that are new."""
-    return (await _append(connection, tenant_id, entries))[0]
+    """Receipts and events, in the caller's transaction; returns the event ids that are new. What came again is not counted."""
+    return (await _append(connection, tenant_id, entries, None))[0]
 
 
-async def _append(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> tuple[set[bytes], dict[bytes, datetime]]:
-    """(event ids that are new, of the others when their first came)."""
-    event_ids = sorted([entry.event_id for entry in entries])
-    done = await connection.execute(_ADD_RECEIPTS, tenant_id, event_ids, entries[0].received)
-    firsts: dict[bytes, datetime] = {}
-    if affected(done) == len(entries):
-        fresh = set(event_ids)
-    else:
-        rows = await connection.fetch(_FIRSTS, tenant_id, event_ids)
-        fresh = {row[0] for row in rows if row[2]}
-        firsts = {row[0]: row[1] for row in rows if not row[2]}
-        entries = [entry for entry in entries if entry.event_id in fresh]
-    if fresh:
-        await _add_events(connection, tenant_id, entries)
-    return fresh, firsts
+async def _append(
+    connection: Connection, tenant_id: str, entries: Sequence[Entry], repeats: Mapping[bytes, int] | None
+) -> tuple[set[bytes], dict[bytes, datetime]]:
+    """(event ids that are new, of the others when their first came). `repeats` None: what came again is not to be counted."""
+    if not entries:
+        return set(), {}
+    event_ids = [entry.event_id for entry in entries]
+    known = await connection.fetch(
+        _APPEND,
+        tenant_id,
+        event_ids,
+        [entry.key for entry in entries],
+        [entry.received for entry in entries],
+        [entry.payload for entry in entries],
+        [repeats.get(event_id, 0) for event_id in event_ids] if repeats else [0] * len(entries),
+        repeats is not None,
+    )
+    if not known:
+        return set(event_ids), {}
+    rows = await connection.fetch(_FIRSTS, tenant_id, [row[0] for row in known])
+    return set(event_ids) - {row[0] for row in known}, {row[0]: row[1] for row in rows}
 
 
 async def _add_events(connection: Connection, tenant_id: str, entries: Sequence[Entry]) -> None:
