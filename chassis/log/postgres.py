@@ -22,7 +22,15 @@ WHERE (xid, seq) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_sn
 ORDER BY events.xid, events.seq
 LIMIT $3
 """
-_LAG: Final = "SELECT count(*) FROM (SELECT 1 FROM log.events WHERE (xid, seq) > ($1::text::xid8, $2) LIMIT 100000) AS behind"
+# That it lies between two transactions says nothing new, but tells a plan for any position that few rows do: it would read the
+# log from its beginning.
+LAG: Final = """
+SELECT count(*) FROM (
+    SELECT FROM log.events
+    WHERE (xid, seq) > ($1::text::xid8, $2) AND xid >= $1::text::xid8 AND xid < pg_snapshot_xmax(pg_current_snapshot())
+    LIMIT 100000
+) AS behind
+"""
 
 
 class Log(Protocol):
@@ -53,7 +61,7 @@ class PostgresLog:
 
     async def lag(self, xid: int, seq: int) -> int:
         async with self._database.connection() as connection:
-            return await connection.fetchval(_LAG, str(xid), seq)
+            return await connection.fetchval(LAG, str(xid), seq)
 
 
 def traced(consumer: str, records: Sequence[Record]) -> AbstractContextManager[object]:

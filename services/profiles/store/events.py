@@ -21,10 +21,16 @@ _REJECTIONS = """
 SELECT rejection_id, received_at, type, reason, field, message FROM profiles.rejections
 WHERE tenant_id = $1 AND (received_at, rejection_id) < ($2, $3) ORDER BY received_at DESC, rejection_id DESC LIMIT $4
 """
-_LAG = """
+# As chassis.log.postgres.LAG, of one tenant.
+LAG = """
+WITH place AS (
+    SELECT xid, seq FROM profiles.log_cursor WHERE consumer = 'profiles' UNION ALL SELECT '0', 0 LIMIT 1
+)
 SELECT count(*) FROM (
-    SELECT FROM log.events LEFT JOIN profiles.log_cursor AS place ON place.consumer = 'profiles'
-    WHERE events.tenant_id = $1 AND (place.xid IS NULL OR (events.xid, events.seq) > (place.xid, place.seq)) LIMIT 100000
+    SELECT FROM log.events
+    WHERE tenant_id = $1 AND (xid, seq) > ((SELECT xid FROM place), (SELECT seq FROM place))
+        AND xid >= (SELECT xid FROM place) AND xid < pg_snapshot_xmax(pg_current_snapshot())
+    LIMIT 100000
 ) AS behind
 """
 _COUNTS = """
@@ -97,7 +103,7 @@ class EventStore:
     async def lag(self, tenant_id: str) -> int:
         """Events in the log that are not projected yet, counted up to 100,000."""
         async with self._database.connection() as connection:
-            return await connection.fetchval(_LAG, tenant_id)
+            return await connection.fetchval(LAG, tenant_id)
 
     async def counts(self, tenant_id: str) -> IntakeCounts:
         """The counters."""
