@@ -1,19 +1,21 @@
 """Many small requests, one call: what arrives together for one tenant travels together."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from itertools import islice
+from typing import Final, Generic, Protocol, TypeVar
 
+from rapport.profiles.v1 import identities_pb2 as identities
 from rapport.profiles.v1 import profiles_pb2 as profiles
 from rapport.scoring.v1 import scoring_pb2 as scoring
 
 from chassis import context
-from chassis.errors import Error, InvalidArgument, Reason, Unavailable
+from chassis.errors import Error, Exhausted, InvalidArgument, Reason, Unavailable
 from chassis.gather import Gather
 from services.gateway.capacity import BODY_WEIGHT, Capacity
-from services.gateway.clients import Services
+from services.gateway.clients import Services, unknown_profile
 
 SUBMISSIONS_A_CALL: Final = 256
 # A longer call would make those wait that come after it.
@@ -21,9 +23,13 @@ WEIGHT_A_CALL: Final = 512 << 10
 # To profiles, for all tenants together.
 CALLS_IN_FLIGHT: Final = 8
 SCORES_A_CALL: Final = 256
+# As many references as profiles takes.
+READS_A_CALL: Final = 1_000
 
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Sent = TypeVar("Sent", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +43,43 @@ def _request_id(asked: Sequence[_Asked[Item]]) -> str:
     return asked[0].request_id if len(asked) == 1 else context.new_request_id()
 
 
+class _Sender(Protocol[Item, Sent]):
+    """Asks for one tenant."""
+
+    async def send(self, items: Sequence[_Asked[Item]], /) -> Sequence[Sent | Error]: ...
+
+
+class _Gathers(Generic[Item, Answer]):
+    """One for each tenant: what is one's travels with no other's."""
+
+    def __init__(self, sender: Callable[[str], _Sender[Item, Answer]], **limits: int) -> None:
+        self._sender = sender
+        self._limits = limits
+        self._by_tenant: dict[str, Gather[_Asked[Item], Answer]] = {}
+
+    async def ask(self, item: Item, *, weight: int = 1) -> Answer:
+        """Of the present call's tenant."""
+        tenant = context.tenant()
+        if (gather := self._by_tenant.get(tenant)) is None:
+            gather = self._by_tenant[tenant] = Gather(self._sender(tenant).send, **self._limits)
+        return await gather.ask(_Asked(item, context.current().request_id), weight=weight)
+
+
 class Submissions:
     """Bodies on their way to profiles.Ingest."""
 
     def __init__(self, services: Services, capacity: Capacity) -> None:
-        self._services = services
-        self._capacity = capacity
-        self._calls = asyncio.Semaphore(CALLS_IN_FLIGHT)
-        self._by_tenant: dict[str, Gather[_Asked[profiles.Submission], Sequence[profiles.Receipt]]] = {}
+        calls = asyncio.Semaphore(CALLS_IN_FLIGHT)
+
+        def sender(tenant: str) -> _Ingest:
+            return _Ingest(services, tenant, capacity, calls)
+
+        self._gathers = _Gathers(sender, size=SUBMISSIONS_A_CALL, weight=WEIGHT_A_CALL)
 
     async def submit(self, submission: profiles.Submission) -> Sequence[profiles.Receipt]:
         """The receipts of one body. Raises InvalidArgument where it cannot be read."""
         weight = BODY_WEIGHT + len(submission.body)
-        return await self._gather().ask(_Asked(submission, context.current().request_id), weight=weight)
-
-    def _gather(self) -> Gather[_Asked[profiles.Submission], Sequence[profiles.Receipt]]:
-        tenant = context.tenant()
-        gather = self._by_tenant.get(tenant)
-        if gather is None:
-            send = _Ingest(self._services, tenant, self._capacity, self._calls).send
-            gather = self._by_tenant[tenant] = Gather(send, size=SUBMISSIONS_A_CALL, weight=WEIGHT_A_CALL)
-        return gather
+        return await self._gathers.ask(submission, weight=weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +133,11 @@ class Scores:
     """Questions on their way to scoring.ScoreProfiles."""
 
     def __init__(self, services: Services) -> None:
-        self._services = services
-        self._by_tenant: dict[str, Gather[_Asked[Question], scoring.ScoreResult]] = {}
+        self._gathers = _Gathers(lambda tenant: _Score(services, tenant), size=SCORES_A_CALL)
 
     async def ask(self, question: Question) -> scoring.ScoreResult:
         """The answer for one profile, with a score or with why there is none."""
-        tenant = context.tenant()
-        gather = self._by_tenant.get(tenant)
-        if gather is None:
-            gather = self._by_tenant[tenant] = Gather(_Score(self._services, tenant).send, size=SCORES_A_CALL)
-        return await gather.ask(_Asked(question, context.current().request_id))
+        return await self._gathers.ask(question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +170,79 @@ class _Score:
             return [error] * len(refs)
         by_ref: Mapping[str, scoring.ScoreResult] = dict(zip(unique, answer.results, strict=True))
         return [by_ref[ref] for ref in refs]
+
+
+class Reads:
+    """Questions on their way to profiles, about one customer or a few each."""
+
+    def __init__(self, services: Services) -> None:
+        self._profiles = _Gathers(lambda tenant: _GetProfiles(services, tenant), size=READS_A_CALL)
+        self._lookups = _Gathers(lambda tenant: _LookUp(services, tenant), weight=READS_A_CALL)
+
+    async def profile(self, ref: str) -> profiles.Profile:
+        """Raises NotFound."""
+        return await self._profiles.ask(ref)
+
+    async def lookup(self, identifiers: Sequence[identities.Identifier]) -> Sequence[str]:
+        """The profile id of each, "" where nobody is known by it."""
+        return await self._lookups.ask(identifiers, weight=len(identifiers))
+
+
+@dataclass(frozen=True, slots=True)
+class _GetProfiles:
+    services: Services
+    tenant: str
+
+    async def send(self, asked: Sequence[_Asked[str]]) -> Sequence[profiles.Profile | Error]:
+        if len(asked) == 1:
+            return [await self._one(asked[0])]
+        request = profiles.BatchGetProfilesRequest(refs=[each.item for each in asked])
+        try:
+            with context.use(tenant=self.tenant, request_id=context.new_request_id(), actor="gateway"):
+                answer = await self.services.profiles.BatchGetProfiles(request)
+        except Error as error:
+            return await _singly(self._one, asked, error)
+        return [found if found.profile_id else unknown_profile() for found in answer.profiles]
+
+    async def _one(self, asked: _Asked[str]) -> profiles.Profile:
+        with context.use(tenant=self.tenant, request_id=asked.request_id, actor="gateway"):
+            return (await self.services.profiles.GetProfile(profiles.GetProfileRequest(ref=asked.item))).profile
+
+
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    services: Services
+    tenant: str
+
+    async def send(self, asked: Sequence[_Asked[Sequence[identities.Identifier]]]) -> Sequence[Sequence[str] | Error]:
+        request = identities.LookupProfilesRequest(identifiers=[one for each in asked for one in each.item])
+        try:
+            with context.use(tenant=self.tenant, request_id=_request_id(asked), actor="gateway"):
+                found = iter((await self.services.identities.LookupProfiles(request)).profile_ids)
+        except Error as error:
+            if len(asked) == 1:
+                raise
+            return await _singly(self._one, asked, error)
+        return [list(islice(found, len(each.item))) for each in asked]
+
+    async def _one(self, asked: _Asked[Sequence[identities.Identifier]]) -> Sequence[str]:
+        (answer,) = await self.send([asked])
+        if isinstance(answer, Error):
+            raise answer
+        return answer
+
+
+async def _singly(
+    one: Callable[[_Asked[Item]], Awaitable[Answer]], asked: Sequence[_Asked[Item]], error: Error
+) -> Sequence[Answer | Error]:
+    """One of many may have spoilt the call, or the service is older than the call: each for itself. Raises `error` where
+    asking again would help nobody."""
+    if isinstance(error, Unavailable | Exhausted):
+        raise error
+    answers: list[Answer | Error] = []
+    for each in asked:
+        try:
+            answers.append(await one(each))
+        except Error as its_own:
+            answers.append(its_own)
+    return answers

@@ -44,6 +44,12 @@ class Lookup:
             raise unknown_profile("ref")
         return row
 
+    async def profiles(self, tenant: Tenant, given: Sequence[str]) -> list[ProfileRow | None]:
+        """The profile of each reference in order, None where nobody is known by it. Raises InvalidArgument."""
+        node_ids = nodes_of(tenant, given)
+        found = await self._store.of_nodes(tenant.tenant_id, node_ids)
+        return [found.get(node_id) for node_id in node_ids]
+
 
 def nodes_of(tenant: Tenant, given: Sequence[str]) -> list[UUID]:
     """The node that each reference names. Raises InvalidArgument."""

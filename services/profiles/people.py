@@ -73,8 +73,8 @@ class People:
 
 
 def unknown_profile(field: str) -> NotFound:
-    """Nobody is known by that reference."""
-    return NotFound("nobody is known by that reference", reason=Reason.UNKNOWN_PROFILE, field=field)
+    """Nobody is known by this reference."""
+    return NotFound("nobody is known by this reference", reason=Reason.UNKNOWN_PROFILE, field=field)
 
 
 def _head(text: bytes, index: int) -> UUID:

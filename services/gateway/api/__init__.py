@@ -39,7 +39,7 @@ from services.gateway.api.front import Front
 from services.gateway.audit import AuditStore
 from services.gateway.capacity import Capacity
 from services.gateway.clients import Services
-from services.gateway.gathering import Scores, Submissions
+from services.gateway.gathering import Reads, Scores, Submissions
 from services.gateway.keyring import Keyring
 from services.gateway.people import SignIn
 from services.gateway.store import AnswerStore
@@ -101,6 +101,7 @@ def build(
     app.state.public_url = ""
     app.state.submissions = Submissions(services, capacity)
     app.state.scores = Scores(services)
+    app.state.reads = Reads(services)
     app.state.uploads = Uploads(services)
     app.state.ready = False
     problems.add_handlers(app, _guarded_routes())

@@ -10,7 +10,7 @@ from rapport.profiles.v1 import identities_pb2
 
 from services.gateway.api.admission import needs, router
 from services.gateway.api.bound import DenialsOf, People
-from services.gateway.api.serving import SeesPersonal, Services
+from services.gateway.api.serving import ReadsOf, SeesPersonal, Services
 from services.gateway.domain import Scope
 from services.gateway.wire import NO_NUL, Answer, Asked, Cursor, Limit, Page, PathRef, PeoplePage, Ref, with_slashes
 
@@ -200,12 +200,11 @@ class AccountsOfProfile(Answer):
 
 @routes.post("/v1/profiles:lookup")
 @needs(Scope.READ, people=People.IN_BODY)
-async def lookup_profiles(services: Services, denials: DenialsOf, asked: Question) -> FoundProfiles:
+async def lookup_profiles(services: Services, reads: ReadsOf, denials: DenialsOf, asked: Question) -> FoundProfiles:
     """Profiles by identifiers of any kind, in a body, so that no personal value stands in a URL."""
-    request = identities_pb2.LookupProfilesRequest(identifiers=[_identifier(each) for each in asked.identifiers])
-    answer = await services.identities.LookupProfiles(request)
-    denied = await denials.of(services, [each for each in answer.profile_ids if each])
-    pairs = zip(asked.identifiers, answer.profile_ids, strict=True)
+    found = await reads.lookup([_identifier(each) for each in asked.identifiers])
+    denied = await denials.of(services, [each for each in found if each])
+    pairs = zip(asked.identifiers, found, strict=True)
     return FoundProfiles(data=[_found(each.namespace, profile_id, denied) for each, profile_id in pairs])
 
 

@@ -9,12 +9,12 @@ from rapport.profiles.v1 import profiles_pb2
 from rapport.segmentation.v1 import segmentation_pb2
 from starlette.responses import Response
 
-from services.gateway import clients
 from services.gateway.api.admission import HotRoute, needs, router
 from services.gateway.api.bound import People
 from services.gateway.api.document import in_path
 from services.gateway.api.serving import SeesPersonal, Services, ref_of
 from services.gateway.domain import Scope
+from services.gateway.gathering import Reads
 from services.gateway.masking import HIDDEN
 from services.gateway.wire import Answer, At, Cursor, Limit, Page, PathRef, PeoplePage, Ref, set_moment
 
@@ -127,9 +127,10 @@ async def list_profiles(
 @needs(Scope.READ)
 async def get_profile(request: Request) -> Response:
     """One customer."""
-    services: clients.Services = request.app.state.services
-    answer = await services.profiles.GetProfile(profiles_pb2.GetProfileRequest(ref=ref_of(request)))
-    return Response(Profile.of(answer.profile).model_dump_json(by_alias=True), media_type="application/json")
+    reads: Reads = request.app.state.reads
+    return Response(
+        Profile.of(await reads.profile(ref_of(request))).model_dump_json(by_alias=True), media_type="application/json"
+    )
 
 
 @routes.get("/v1/profiles/{ref}/portrait")

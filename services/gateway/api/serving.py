@@ -9,6 +9,7 @@ from chassis.errors import InvalidArgument
 from services.gateway import clients
 from services.gateway.api.admission import caller
 from services.gateway.domain import Scope
+from services.gateway.gathering import Reads
 from services.gateway.wire import REF, SLASH
 
 _ref_pattern: Final = re.compile(REF)
@@ -19,11 +20,16 @@ async def _services(request: Request) -> clients.Services:
     return request.app.state.services
 
 
+async def _reads(request: Request) -> Reads:
+    return request.app.state.reads
+
+
 async def _sees_personal(request: Request) -> bool:
     return Scope.PERSONAL in caller(request).scopes
 
 
 Services = Annotated[clients.Services, Depends(_services)]
+ReadsOf = Annotated[Reads, Depends(_reads)]
 # Whether the key may see personal values.
 SeesPersonal = Annotated[bool, Depends(_sees_personal)]
 

@@ -80,6 +80,11 @@ class ProfilesRpc(profiles_pb2_grpc.ProfilesServicer):
         tenant = await self._parts.tenants.present()
         return pb.GetProfileResponse(profile=wire.profile(await self._parts.lookup.profile(tenant, request.ref)))
 
+    async def BatchGetProfiles(self, request: pb.BatchGetProfilesRequest, context: object) -> pb.BatchGetProfilesResponse:
+        tenant = await self._parts.tenants.present()
+        rows = await self._parts.lookup.profiles(tenant, request.refs)
+        return pb.BatchGetProfilesResponse(profiles=[wire.profile(row) if row else pb.Profile() for row in rows])
+
     async def ListProfiles(self, request: pb.ListProfilesRequest, context: object) -> pb.ListProfilesResponse:
         tenant = await self._parts.tenants.present()
         size, after = paging.page_size(request.page_size), paging.profile_after(request.page_token)

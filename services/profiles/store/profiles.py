@@ -46,6 +46,16 @@ _ONE = _ROWS.format(condition="profile_id = $2")
 _OF_NODE = _ROWS.format(
     condition="profile_id = (SELECT node.profile_id FROM profiles.nodes AS node WHERE node.tenant_id = $1 AND node_id = $2)"
 )
+_OF_NODES = f"""
+SELECT node.node_id AS asked, found.* FROM profiles.nodes AS node
+JOIN ({
+    _ROWS.format(
+        condition="profile_id IN (SELECT node.profile_id FROM profiles.nodes AS node "
+        "WHERE node.tenant_id = $1 AND node_id = ANY($2::uuid[]))"
+    )
+}) AS found USING (profile_id)
+WHERE node.tenant_id = $1 AND node.node_id = ANY($2::uuid[])
+"""
 _COUNTS = "SELECT count(*), count(*) FILTER (WHERE identified) FROM profiles.profiles WHERE tenant_id = $1"
 
 
@@ -105,6 +115,11 @@ class ProfileStore:
         """The profile that a node belongs to now; None where nobody knows it."""
         found = await self._read(_OF_NODE, tenant_id, node_id)
         return found[0] if found else None
+
+    async def of_nodes(self, tenant_id: str, node_ids: Sequence[UUID]) -> dict[UUID, ProfileRow]:
+        """The profile that each known node belongs to now."""
+        async with self._database.connection() as connection:
+            return {row["asked"]: _profile(row) for row in await connection.fetch(_OF_NODES, tenant_id, node_ids)}
 
     async def page(self, tenant_id: str, after: UUID | None, limit: int, *, identified_only: bool) -> list[ProfileRow]:
         """By profile id, so that a page stays where it is while others come."""

@@ -290,3 +290,19 @@ async def test_a_foreign_tenants_ids_lead_nowhere(profiles: Profiles) -> None:
         assert not (await profiles.stub.ListProfiles(pb.ListProfilesRequest())).profiles
         fresh = await profiles.stub.GetFreshness(pb.GetFreshnessRequest())
         assert (fresh.event_count, fresh.lag_events, fresh.profile_count) == (0, 0, 0)
+
+
+async def test_many_profiles_are_the_same_as_one_by_one(profiles: Profiles) -> None:
+    await profiles.take(
+        _call("identify", "i1", 1, userId="u", anonymousId="a", traits={"plan": "gold"}),
+        _call("identify", "i2", 2, userId="v", traits={"plan": "silver"}),
+        _order("o1", 3, 5, anonymousId="b"),
+    )
+    refs = ["user_id:v", "anonymous_id:a", "user_id:nobody", "user_id:u", "user_id:v", str(uuid4())]
+    answer = await profiles.stub.BatchGetProfiles(pb.BatchGetProfilesRequest(refs=refs))
+    known = [ref for ref, found in zip(refs, answer.profiles, strict=True) if found.profile_id]
+    assert known == ["user_id:v", "anonymous_id:a", "user_id:u", "user_id:v"]
+    assert [each for each in answer.profiles if each.profile_id] == [await profiles.profile(ref) for ref in known]
+    with pytest.raises(InvalidArgument) as caught:
+        await profiles.stub.BatchGetProfiles(pb.BatchGetProfilesRequest(refs=["user_id:u", "u"]))
+    assert caught.value.field == "refs[1]"

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from rapport.profiles.v1 import identities_pb2 as identities
 from rapport.profiles.v1 import profiles_pb2 as profiles
 from rapport.scoring.v1 import scoring_pb2 as scoring
 
 from chassis import context
-from chassis.errors import InvalidArgument, NotFound, Reason, Unavailable
+from chassis.errors import Error, InvalidArgument, NotFound, Reason, Unavailable
 from services.gateway.capacity import Capacity
-from services.gateway.gathering import Question, Scores, Submissions, refusal
+from services.gateway.gathering import Question, Reads, Scores, Submissions, refusal
 
 AT = datetime(2011, 9, 10, tzinfo=UTC)
 
@@ -20,10 +21,11 @@ class Behind:
     """profiles and scoring in one: remembers what it was asked, by whom and for whom."""
 
     def __init__(self) -> None:
-        self.profiles = self.scoring = self
+        self.profiles = self.scoring = self.identities = self
         self.asked: list[tuple[str, str, int]] = []
         self.score_requests: list[scoring.ScoreProfilesRequest] = []
         self.is_down = False
+        self.is_older = False
 
     def _note(self, size: int) -> None:
         self.asked.append((context.tenant(), context.current().request_id, size))
@@ -35,6 +37,24 @@ class Behind:
         await asyncio.sleep(0)
         return profiles.IngestResponse(submissions=[_answer(each.body) for each in request.submissions])
 
+    async def GetProfile(self, request: profiles.GetProfileRequest) -> profiles.GetProfileResponse:
+        self._note(1)
+        if not (found := _known(request.ref)).profile_id:
+            raise NotFound("nobody is known by this reference", reason=Reason.UNKNOWN_PROFILE)
+        return profiles.GetProfileResponse(profile=found)
+
+    async def BatchGetProfiles(self, request: profiles.BatchGetProfilesRequest) -> profiles.BatchGetProfilesResponse:
+        self._note(len(request.refs))
+        if self.is_older:
+            raise Error("internal error")
+        return profiles.BatchGetProfilesResponse(profiles=[_known(ref) for ref in request.refs])
+
+    async def LookupProfiles(self, request: identities.LookupProfilesRequest) -> identities.LookupProfilesResponse:
+        self._note(len(request.identifiers))
+        if any(each.value == "bad" for each in request.identifiers):
+            raise InvalidArgument("that is no telephone number", field="identifiers[0].value")
+        return identities.LookupProfilesResponse(profile_ids=[each.value.upper() for each in request.identifiers])
+
     async def ScoreProfiles(self, request: scoring.ScoreProfilesRequest) -> scoring.ScoreProfilesResponse:
         self._note(len(request.refs))
         self.score_requests.append(request)
@@ -42,6 +62,10 @@ class Behind:
             raise NotFound("there is no such version", reason=Reason.UNKNOWN_MODEL_VERSION)
         results = [scoring.ScoreResult(ref=ref, score=scoring.Score(version=request.version or "7")) for ref in request.refs]
         return scoring.ScoreProfilesResponse(results=results)
+
+
+def _known(ref: str) -> profiles.Profile:
+    return profiles.Profile(profile_id="" if ref == "nobody" else ref)
 
 
 def _answer(body: bytes) -> profiles.SubmissionResult:
@@ -128,3 +152,45 @@ async def test_one_call_goes_out_for_each_kind_of_question(behind: Behind) -> No
     asked = [(list(request.refs), request.HasField("at")) for request in behind.score_requests]
     assert (["user_id:0", "user_id:1", "user_id:2"], False) in asked  # nobody is asked for twice in one call
     assert (["user_id:1"], True) in asked
+
+
+async def read(reads: Reads, *refs: str) -> list[profiles.Profile | BaseException]:
+    with context.use(tenant="demo"):
+        return await asyncio.gather(*map(reads.profile, refs), return_exceptions=True)
+
+
+async def test_profiles_are_read_together_and_who_is_unknown_fails_alone(behind: Behind) -> None:
+    found = await read(Reads(behind), "ann", "nobody", "bob")  # pyright: ignore[reportArgumentType]
+    assert [each.profile_id for each in found if isinstance(each, profiles.Profile)] == ["ann", "bob"]
+    assert isinstance(found[1], NotFound)
+    assert found[1].reason is Reason.UNKNOWN_PROFILE
+    assert [size for _, _, size in behind.asked] == [3]
+
+
+async def test_a_service_that_does_not_know_the_call_for_many_is_asked_singly(behind: Behind) -> None:
+    behind.is_older = True
+    found = await read(Reads(behind), "ann", "nobody", "bob")  # pyright: ignore[reportArgumentType]
+    assert [each.profile_id for each in found if isinstance(each, profiles.Profile)] == ["ann", "bob"]
+    assert isinstance(found[1], NotFound)
+    assert [size for _, _, size in behind.asked] == [3, 1, 1, 1]
+
+
+async def test_a_service_that_is_down_is_not_asked_again_for_each(behind: Behind) -> None:
+    behind.is_down = True
+    found = await read(Reads(behind), "ann", "bob")  # pyright: ignore[reportArgumentType]
+    assert all(isinstance(each, Unavailable) for each in found)
+    assert [size for _, _, size in behind.asked] == [2]
+
+
+async def test_each_lookup_gets_its_own_people_and_a_bad_one_fails_alone(behind: Behind) -> None:
+    reads = Reads(behind)  # pyright: ignore[reportArgumentType]
+    asked = [["a", "b"], ["bad"], ["c"]]
+    with context.use(tenant="demo"):
+        found = await asyncio.gather(*map(reads.lookup, map(_identifiers, asked)), return_exceptions=True)
+    assert [found[0], found[2]] == [["A", "B"], ["C"]]
+    assert isinstance(found[1], InvalidArgument)
+    assert [size for _, _, size in behind.asked] == [4, 2, 1, 1]
+
+
+def _identifiers(values: list[str]) -> list[identities.Identifier]:
+    return [identities.Identifier(namespace="email", value=value) for value in values]

@@ -57,6 +57,11 @@ class ProfilesStub:
                 request_serializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.BatchGetProfiles = channel.unary_unary(
+                '/rapport.profiles.v1.Profiles/BatchGetProfiles',
+                request_serializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.BatchGetProfilesRequest.SerializeToString,
+                response_deserializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.BatchGetProfilesResponse.FromString,
+                _registered_method=True)
         self.ListProfiles = channel.unary_unary(
                 '/rapport.profiles.v1.Profiles/ListProfiles',
                 request_serializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.ListProfilesRequest.SerializeToString,
@@ -136,6 +141,12 @@ class ProfilesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProfile(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetProfiles(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -227,6 +238,11 @@ def add_ProfilesServicer_to_server(servicer, server):
                     servicer.GetProfile,
                     request_deserializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.GetProfileRequest.FromString,
                     response_serializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'BatchGetProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetProfiles,
+                    request_deserializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.BatchGetProfilesRequest.FromString,
+                    response_serializer=rapport_dot_profiles_dot_v1_dot_profiles__pb2.BatchGetProfilesResponse.SerializeToString,
             ),
             'ListProfiles': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProfiles,
@@ -390,6 +406,33 @@ class Profiles:
             '/rapport.profiles.v1.Profiles/GetProfile',
             rapport_dot_profiles_dot_v1_dot_profiles__pb2.GetProfileRequest.SerializeToString,
             rapport_dot_profiles_dot_v1_dot_profiles__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.profiles.v1.Profiles/BatchGetProfiles',
+            rapport_dot_profiles_dot_v1_dot_profiles__pb2.BatchGetProfilesRequest.SerializeToString,
+            rapport_dot_profiles_dot_v1_dot_profiles__pb2.BatchGetProfilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,7 @@ class ProfilesStub:
     """Events that were refused, newest first, without anything personal."""
     ResolveProfiles: _grpc.UnaryUnaryMultiCallable[_profiles_pb2.ResolveProfilesRequest, _profiles_pb2.ResolveProfilesResponse]
     GetProfile: _grpc.UnaryUnaryMultiCallable[_profiles_pb2.GetProfileRequest, _profiles_pb2.GetProfileResponse]
+    BatchGetProfiles: _grpc.UnaryUnaryMultiCallable[_profiles_pb2.BatchGetProfilesRequest, _profiles_pb2.BatchGetProfilesResponse]
     ListProfiles: _grpc.UnaryUnaryMultiCallable[_profiles_pb2.ListProfilesRequest, _profiles_pb2.ListProfilesResponse]
     GetPortrait: _grpc.UnaryUnaryMultiCallable[_profiles_pb2.GetPortraitRequest, _profiles_pb2.GetPortraitResponse]
     ListEvents: _grpc.UnaryUnaryMultiCallable[_profiles_pb2.ListEventsRequest, _profiles_pb2.ListEventsResponse]
@@ -71,6 +72,7 @@ class ProfilesAsyncStub(ProfilesStub):
     """Events that were refused, newest first, without anything personal."""
     ResolveProfiles: _aio.UnaryUnaryMultiCallable[_profiles_pb2.ResolveProfilesRequest, _profiles_pb2.ResolveProfilesResponse]  # type: ignore[assignment]
     GetProfile: _aio.UnaryUnaryMultiCallable[_profiles_pb2.GetProfileRequest, _profiles_pb2.GetProfileResponse]  # type: ignore[assignment]
+    BatchGetProfiles: _aio.UnaryUnaryMultiCallable[_profiles_pb2.BatchGetProfilesRequest, _profiles_pb2.BatchGetProfilesResponse]  # type: ignore[assignment]
     ListProfiles: _aio.UnaryUnaryMultiCallable[_profiles_pb2.ListProfilesRequest, _profiles_pb2.ListProfilesResponse]  # type: ignore[assignment]
     GetPortrait: _aio.UnaryUnaryMultiCallable[_profiles_pb2.GetPortraitRequest, _profiles_pb2.GetPortraitResponse]  # type: ignore[assignment]
     ListEvents: _aio.UnaryUnaryMultiCallable[_profiles_pb2.ListEventsRequest, _profiles_pb2.ListEventsResponse]  # type: ignore[assignment]
@@ -121,6 +123,13 @@ class ProfilesServicer(metaclass=_abc_1.ABCMeta):
         request: _profiles_pb2.GetProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profiles_pb2.GetProfileResponse, _abc.Awaitable[_profiles_pb2.GetProfileResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BatchGetProfiles(
+        self,
+        request: _profiles_pb2.BatchGetProfilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profiles_pb2.BatchGetProfilesResponse, _abc.Awaitable[_profiles_pb2.BatchGetProfilesResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListProfiles(
