@@ -42,6 +42,7 @@ ROWS: Final = 200_000
 CUSTOMERS: Final = 5_000
 FORMATS: Final = ("jsonl", "csv", "parquet")
 BLOCK: Final = 10_000
+COPIED: Final = 2_500
 SAMPLE_S: Final = 0.1
 _MB: Final = 1 << 20
 _COLUMNS: Final = (
@@ -168,41 +169,32 @@ async def _ended(jobs: Any, job_id: str) -> imports.ImportJob:
         await asyncio.sleep(0.1)
 
 
-async def _copy(connection: asyncpg.Connection, after: int) -> tuple[int, float, int]:
-    """(rows, seconds, last seq) of COPY of what ours wrote after `after`; reading it is not counted."""
+async def _copy(connection: asyncpg.Connection, dsn: str, after: int) -> tuple[int, float]:
+    """(rows, seconds) of COPY of what ours wrote after `after`; reading it is not counted."""
     columns = ("tenant_id", "event_id", "key", "received_at", "payload")
     count, seconds = 0, 0.0
-    while True:
-        found = await connection.fetch(
-            "SELECT seq, tenant_id, key, received_at, payload FROM log.events WHERE seq > $1 ORDER BY seq LIMIT 2500", after
-        )
-        if not found:
-            return count, seconds, after
-        after = found[-1]["seq"]
-        rows = [
-            (
-                row["tenant_id"],
-                event_pb2.Event.FromString(row["payload"]).event_id,
-                row["key"],
-                row["received_at"],
-                row["payload"],
-            )
-            for row in found
-        ]
-        started = time.perf_counter()
-        await connection.copy_records_to_table("peer", schema_name="profiles", columns=columns, records=rows)
-        seconds += time.perf_counter() - started
-        count += len(rows)
+    reading = await asyncpg.connect(dsn, ssl=False)
+    async with reading.transaction():
+        query = "SELECT tenant_id, key, received_at, payload FROM log.events WHERE seq > $1"
+        cursor = await reading.cursor(query, after)
+        while found := await cursor.fetch(COPIED):
+            rows = [(row[0], event_pb2.Event.FromString(row[3]).event_id, *row[1:]) for row in found]
+            started = time.perf_counter()
+            await connection.copy_records_to_table("peer", schema_name="profiles", columns=columns, records=rows)
+            seconds += time.perf_counter() - started
+            count += len(rows)
+    await reading.close()
+    return count, seconds
 
 
 async def _measure(
-    jobs: Any, profiles: Any, connection: asyncpg.Connection, folder: Path, pid: int, format_: str, count: int
+    jobs: Any, profiles: Any, connection: asyncpg.Connection, dsn: str, folder: Path, format_: str, count: int
 ) -> None:
     path = folder / f"rows.{format_}"
     write(path, format_, count)
     size = path.stat().st_size
     after = await connection.fetchval("SELECT coalesce(max(seq), 0) FROM log.events")
-    with _watching(pid) as memory:
+    with _watching(_serving_pid()) as memory:
         job_id, sent_s = await _send(jobs, path, format_, size)
         started = time.perf_counter()
         job = await _ended(jobs, job_id)
@@ -212,7 +204,7 @@ async def _measure(
     while (await profiles.GetFreshness(pb.GetFreshnessRequest())).lag_events:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     behind_s = time.perf_counter() - waited
-    copied, copy_s, _ = await _copy(connection, after)
+    copied, copy_s = await _copy(connection, dsn, after)
     await asyncio.to_thread(path.unlink)
     ours, peer = count / took_s, copied / copy_s
     print(
@@ -242,7 +234,7 @@ async def _run(address: str, database: Temporary, folder: Path, count: int, form
             except Unavailable:
                 await asyncio.sleep(0.1)
         for format_ in formats:
-            await _measure(jobs, profiles, connection, folder, _serving_pid(), format_, count)
+            await _measure(jobs, profiles, connection, database.dsn("rapport_owner"), folder, format_, count)
     await connection.close()
     await channel.close()
 
