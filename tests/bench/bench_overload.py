@@ -162,7 +162,7 @@ def drawn(points: Sequence[Point]) -> str:
     refused = line("refused with 429", "#b3541e", [point.refused / point.peak for point in points])
     one = at(points[0], 1.0)[1]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="sans-serif" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide + 20} {high}" font-family="sans-serif" font-size="12">'
         f'<text x="{left}" y="18">Batches a second, as shares of the peak, over what is offered; below: p99 of what is stored'
         f'</text><line x1="{left}" x2="{wide - 20}" y1="{one:.0f}" y2="{one:.0f}" stroke="#999" stroke-dasharray="4"/>'
         f'<text x="{left - 8}" y="{one + 4:.0f}" text-anchor="end">peak</text>{stored}{refused}{marks}</svg>\n'
