@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from rapport.features.v1 import features_pb2
 
@@ -64,6 +65,11 @@ class Features:
             own = [of_set[str(profile_id)] for of_set in found if profile_id is not None]
             rows.append(_row(ref, own, places))
         return Computed(read.at, list(chosen), rows)
+
+    async def of_profile(self, tenant: Tenant, profile_id: UUID, at: datetime) -> Sequence[features_pb2.FeatureValue]:
+        """The churn model's, of a profile that was known at `at`."""
+        record = await self._store.one(tenant.tenant_id, profile_id, at, self.compiled.sql)
+        return self.compiled.decode(record).values
 
     async def first(self, tenant: Tenant, limit: int) -> list[str]:
         """So many profiles, a fair sample where there are more."""

@@ -37,6 +37,13 @@ class Lookup:
             raise unknown_profile("ref")
         return found[node_id]
 
+    async def person(self, tenant: Tenant, ref: str, at: datetime) -> tuple[UUID, list[UUID]]:
+        """(the profile, its nodes) as they were known at an instant. Raises NotFound, or InvalidArgument."""
+        found = await self._store.person_at(tenant.tenant_id, node_of(tenant, ref, "ref"), at)
+        if found is None:
+            raise unknown_profile("ref")
+        return found
+
     async def profile(self, tenant: Tenant, ref: str) -> ProfileRow:
         """Raises NotFound, or InvalidArgument."""
         row = await self._store.of_node(tenant.tenant_id, node_of(tenant, ref, "ref"))

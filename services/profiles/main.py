@@ -119,7 +119,7 @@ def parts(database: Database, vault: Vault, archive: Archive) -> Parts:
         profiles=profiles,
         events=EventStore(database),
         features=features,
-        portraits=Portraits(PortraitStore(database), profiles, lookup, features, people, tenants),
+        portraits=Portraits(PortraitStore(database), lookup, features, people, tenants),
         people=people,
         archive=archive,
         projector=Projector(ProjectionStore(database, cursor), tenants, precedence),

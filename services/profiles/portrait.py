@@ -17,7 +17,6 @@ from services.profiles.jsontext import loads
 from services.profiles.lookup import Lookup
 from services.profiles.people import People
 from services.profiles.store.portrait import PortraitStore, SealedRow
-from services.profiles.store.profiles import ProfileStore
 from services.profiles.tenancy import Tenant, Tenants
 from services.profiles.vault import Unreadable, open_sealed
 
@@ -39,14 +38,12 @@ class Portraits:
     def __init__(
         self,
         store: PortraitStore,
-        profiles: ProfileStore,
         lookup: Lookup,
         features: Features,
         people: People,
         tenants: Tenants,
     ) -> None:
         self._store = store
-        self._profiles = profiles
         self._lookup = lookup
         self._features = features
         self._people = people
@@ -56,14 +53,12 @@ class Portraits:
         """Raises NotFound, or InvalidArgument. `at` None: the tenant's present."""
         if at is None:
             at = moment_of(await self._tenants.now_us(tenant))
-        profile_id = await self._lookup.one(tenant, ref, at=at)
-        node_ids = await self._profiles.nodes_at(tenant.tenant_id, profile_id, at)
+        profile_id, node_ids = await self._lookup.person(tenant, ref, at)
         rows = await self._store.read(tenant.tenant_id, node_ids, at)
-        computed = await self._features.compute(tenant, [str(profile_id)], [], at)
         known = Known(
             public=_merged(rows.traits),
             personal=await self._personal(tenant, rows.sealed),
-            features=_texts(computed.rows[0].values),
+            features=_texts(await self._features.of_profile(tenant, profile_id, at)),
             activities=rows.activities,
             visit_days=rows.visit_days,
             categories=rows.categories,

@@ -47,6 +47,11 @@ class FeatureStore:
             records = [await connection.fetch(sql, tenant_id, wanted, at) if wanted else [] for sql in queries]
         return Read(at, profile_of, records)
 
+    async def one(self, tenant_id: str, profile_id: UUID, at: datetime, query: str) -> Any:
+        """The row of one profile."""
+        async with self._database.connection() as connection:
+            return (await connection.fetch(query, tenant_id, [profile_id], at))[0]
+
     async def first(self, tenant_id: str, limit: int) -> list[UUID]:
         """Profiles by id. An id is a hash, so the first are a sample like any other."""
         async with self._database.connection() as connection:

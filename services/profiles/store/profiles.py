@@ -15,9 +15,13 @@ SELECT DISTINCT ON (node_id) node_id, profile_id FROM profiles.node_profiles
 WHERE tenant_id = $1 AND node_id = ANY($2::uuid[]) AND since <= $3 ORDER BY node_id, since DESC
 """
 _NODES_NOW = "SELECT node_id FROM profiles.nodes WHERE tenant_id = $1 AND profile_id = $2"
-_NODES_AT = """
-SELECT link.node_id FROM profiles.node_profiles AS link
-WHERE link.tenant_id = $1 AND link.profile_id = $2 AND link.since <= $3 AND NOT EXISTS (
+# $1 tenant, $2 node, $3 at: all nodes of the profile that it belonged to by what was known then.
+_PERSON_AT = """
+SELECT link.profile_id, link.node_id FROM profiles.node_profiles AS link
+WHERE link.tenant_id = $1 AND link.since <= $3 AND link.profile_id = (
+    SELECT asked.profile_id FROM profiles.node_profiles AS asked
+    WHERE asked.tenant_id = $1 AND asked.node_id = $2 AND asked.since <= $3 ORDER BY asked.since DESC LIMIT 1
+) AND NOT EXISTS (
     SELECT FROM profiles.node_profiles AS later
     WHERE later.tenant_id = $1 AND later.node_id = link.node_id AND later.since > link.since AND later.since <= $3
 )
@@ -101,10 +105,11 @@ class ProfileStore:
         async with self._database.connection() as connection:
             return [row[0] for row in await connection.fetch(_NODES_NOW, tenant_id, profile_id)]
 
-    async def nodes_at(self, tenant_id: str, profile_id: UUID, at: datetime) -> list[UUID]:
-        """The nodes that a profile had at an instant."""
+    async def person_at(self, tenant_id: str, node_id: UUID, at: datetime) -> tuple[UUID, list[UUID]] | None:
+        """(the profile that a node belonged to at an instant, all nodes that it had); None where nobody knew it then."""
         async with self._database.connection() as connection:
-            return [row[0] for row in await connection.fetch(_NODES_AT, tenant_id, profile_id, at)]
+            rows = await connection.fetch(_PERSON_AT, tenant_id, node_id, at)
+        return (rows[0][0], [row[1] for row in rows]) if rows else None
 
     async def find(self, tenant_id: str, profile_id: UUID) -> ProfileRow | None:
         """None where there is no such profile, or where it is part of another."""
