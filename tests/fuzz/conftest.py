@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, cast
@@ -16,6 +17,8 @@ from tests.part import WHOLE, Keys, Part, part
 
 INPUTS = int(os.environ.get("RAPPORT_FUZZ_INPUTS", "1000"))
 USUAL = 1000
+# Hypothesis remembers what it has made, to make nothing twice: a million would not fit into memory.
+SLICE = 2_000
 
 Run = Callable[[SearchStrategy[Any], float, Callable[[Any], None]], int]
 
@@ -38,30 +41,55 @@ def client(running: Part, keys: Keys) -> Iterator[httpx.Client]:
         yield client
 
 
+class Told:
+    """How far it is, twice a minute."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._began = self._last = time.monotonic()
+
+    def one(self) -> None:
+        self.count += 1
+        now = time.monotonic()
+        if now > self._last + 30:
+            self._last = now
+            print(f"{self.count:,} of {INPUTS:,} inputs, {self.count / (now - self._began):,.0f}/s", flush=True)
+
+
 @pytest.fixture(scope="session")
 def fuzz() -> Run:
     """`fuzz(strategy, share, ask)` asks with that share of all inputs; how many that were. The usual thousand never change."""
+    told = Told()
 
     def run(strategy: SearchStrategy[Any], share: float, ask: Callable[[Any], None]) -> int:
         count = max(1, round(INPUTS * share))
 
-        @settings(
-            max_examples=count,
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            derandomize=INPUTS <= USUAL,
-            suppress_health_check=cast(Any, list(HealthCheck)),
-        )
-        @given(case=strategy)
         def each(case: Any) -> None:
+            told.one()
             ask(case)
 
-        with suppress(Unsatisfiable):  # an operation that takes nothing cannot be asked wrongly
-            each()
+        for first in range(0, count, SLICE):
+            with suppress(Unsatisfiable):  # an operation that takes nothing cannot be asked wrongly
+                _given(strategy, min(SLICE, count - first), each)()
         return count
 
     return run
+
+
+def _given(strategy: SearchStrategy[Any], count: int, each: Callable[[Any], None]) -> Callable[[], None]:
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        derandomize=INPUTS <= USUAL,
+        suppress_health_check=cast(Any, list(HealthCheck)),
+    )
+    @given(case=strategy)
+    def asked(case: Any) -> None:
+        each(case)
+
+    return asked
 
 
 @pytest.fixture(scope="session", autouse=True)
