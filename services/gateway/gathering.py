@@ -25,6 +25,12 @@ CALLS_IN_FLIGHT: Final = 8
 SCORES_A_CALL: Final = 256
 # As many references as profiles takes.
 READS_A_CALL: Final = 1_000
+# Of one kind, for one tenant.
+READS_IN_FLIGHT: Final = 4
+FEW: Final = 100
+SINGLES_AT_ONCE: Final = 8
+# Asking such a service again, for each, would only be more for it to do.
+_BUSY: Final = (Unavailable, Exhausted)
 
 
 Item = TypeVar("Item")
@@ -173,18 +179,22 @@ class _Score:
 
 
 class Reads:
-    """Questions on their way to profiles, about one customer or a few each."""
+    """Questions on their way to profiles, about one customer each or some."""
 
     def __init__(self, services: Services) -> None:
-        self._profiles = _Gathers(lambda tenant: _GetProfiles(services, tenant), size=READS_A_CALL)
-        self._lookups = _Gathers(lambda tenant: _LookUp(services, tenant), weight=READS_A_CALL)
+        self._services = services
+        self._profiles = _Gathers(lambda tenant: _GetProfiles(services, tenant), size=READS_A_CALL, in_flight=READS_IN_FLIGHT)
+        self._lookups = _Gathers(lambda tenant: _LookUp(services, tenant), weight=READS_A_CALL, in_flight=READS_IN_FLIGHT)
 
     async def profile(self, ref: str) -> profiles.Profile:
         """Raises NotFound."""
         return await self._profiles.ask(ref)
 
     async def lookup(self, identifiers: Sequence[identities.Identifier]) -> Sequence[str]:
-        """The profile id of each, "" where nobody is known by it."""
+        """The profile id of each, "" where nobody is known by it. Many go alone, and keep nobody waiting."""
+        if len(identifiers) > FEW:
+            request = identities.LookupProfilesRequest(identifiers=identifiers)
+            return (await self._services.identities.LookupProfiles(request)).profile_ids
         return await self._lookups.ask(identifiers, weight=len(identifiers))
 
 
@@ -235,14 +245,25 @@ class _LookUp:
 async def _singly(
     one: Callable[[_Asked[Item]], Awaitable[Answer]], asked: Sequence[_Asked[Item]], error: Error
 ) -> Sequence[Answer | Error]:
-    """One of many may have spoilt the call, or the service is older than the call: each for itself. Raises `error` where
-    asking again would help nobody."""
-    if isinstance(error, Unavailable | Exhausted):
+    """One of many may have spoilt the call, or the service is older than the call: each for itself, some at a time.
+
+    Raises `error` where asking again would help nobody; where that shows on the way, the rest is not asked.
+    """
+    if isinstance(error, _BUSY):
         raise error
-    answers: list[Answer | Error] = []
-    for each in asked:
-        try:
-            answers.append(await one(each))
-        except Error as its_own:
-            answers.append(its_own)
-    return answers
+    free = asyncio.Semaphore(SINGLES_AT_ONCE)
+    busy: list[Error] = []
+
+    async def ask(each: _Asked[Item]) -> Answer | Error:
+        async with free:
+            if busy:
+                return busy[0]
+            try:
+                return await one(each)
+            except _BUSY as its_own:
+                busy.append(its_own)
+                return its_own
+            except Error as its_own:
+                return its_own
+
+    return await asyncio.gather(*map(ask, asked))

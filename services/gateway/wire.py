@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 # PostgreSQL's text holds no NUL.
 NO_NUL: Final = r"^[^\x00]*$"
-REF: Final = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(user_id|anonymous_id):[^\x00]{1,256})$"
+REF: Final = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(user_id|anonymous_id):[^\x00]{1,255})$"
 UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 # A name that is looked up elsewhere: models, versions, services.

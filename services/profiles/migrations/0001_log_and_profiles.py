@@ -58,7 +58,7 @@ _LOG = (
     "REVOKE ALL ON FUNCTION log.ensure_partitions(integer, integer) FROM PUBLIC",
     "GRANT EXECUTE ON FUNCTION log.ensure_partitions(integer, integer) TO rapport_profiles",
     "SELECT log.ensure_partitions(1, 3)",
-    # The event itself is the row of log.events that the same transaction wrote.
+    # The event itself is the row of log.events that the same transaction wrote: that is what xid tells who looks for it.
     """
     CREATE TABLE log.receipts (
         tenant_id text NOT NULL,

@@ -16,8 +16,10 @@ INSERT INTO profiles.person_keys (tenant_id, node_id, wrapped_key)
 SELECT $1, node_id, wrapped_key FROM unnest($2::uuid[], $3::bytea[]) AS new (node_id, wrapped_key)
 ON CONFLICT DO NOTHING RETURNING node_id
 """
-# Receipts, events and what came again, in one statement: a trip to the database costs more than it does. The rows that two
-# batches may want, and the counts after them, are locked in one order: they wait for each other instead of dying of a deadlock.
+# Receipts, events and what came again, in one statement: a trip to the database costs more than it does. Rows that several
+# calls may want are locked in one order, those of messages by their hashes and then the tenant's counts, where all calls meet:
+# so they wait for each other, shortly, instead of dying of a deadlock. That is why `counted` counts what the others wrote: a
+# statement does not finish the one part before it begins the next, unless that one asks for all of it.
 # It answers with the hashes that came before. What is known is a column and not a join, which would be planned for few rows.
 _APPEND = """
 WITH new AS MATERIALIZED (
@@ -30,7 +32,7 @@ WITH new AS MATERIALIZED (
     SELECT *, message_hash NOT IN (SELECT message_hash FROM fresh) AS is_known FROM new
 ), written AS (
     INSERT INTO log.events (tenant_id, key, received_at, payload)
-    SELECT $1, key, received_at, payload FROM told WHERE NOT is_known ORDER BY position
+    SELECT $1, key, received_at, payload FROM told WHERE NOT is_known ORDER BY position RETURNING 1
 ), again AS (
     INSERT INTO profiles.repeats AS known (tenant_id, message_hash, repeat_count, last_received)
     SELECT $1, message_hash, repeats + is_known::int, received_at FROM told
@@ -41,7 +43,8 @@ WITH new AS MATERIALIZED (
     RETURNING 1
 ), counted AS (
     INSERT INTO profiles.intake_counts AS counts (tenant_id, duplicate_count)
-    SELECT $1, sum(repeats + is_known::int) FROM told WHERE EXISTS (SELECT FROM again) HAVING count(*) > 0
+    SELECT $1, sum(repeats + is_known::int) FROM told
+    WHERE (SELECT count(*) FROM again) > 0 AND (SELECT count(*) FROM written) >= 0 HAVING count(*) > 0
     ON CONFLICT (tenant_id) DO UPDATE SET duplicate_count = counts.duplicate_count + excluded.duplicate_count
 )
 SELECT message_hash FROM told WHERE is_known

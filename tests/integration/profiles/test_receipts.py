@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import json
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -259,3 +260,18 @@ async def test_what_cannot_be_held_is_rejected(profiles: Profiles, desk: Desk) -
     assert full.error is not None
     assert full.error.reason is Reason.QUARANTINE_FULL
     assert await desk.fates("second") == ["rejected"]
+
+
+async def test_batches_that_repeat_parts_of_each_other_at_once_all_get_receipts(profiles: Profiles) -> None:
+    """Each with other repeats, and some with a refusal: whatever they write, they write it in one order."""
+    calls = [track(f"m{number}") for number in range(60)]
+    await profiles.send(*calls)
+    chance, sent, refused = random.Random(1), 0, 0
+    for _ in range(6):
+        batches = [chance.sample(calls, 20) + [track("refused", "")] * (number % 2) for number in range(8)]
+        answers = await asyncio.gather(*(profiles.send(*batch) for batch in batches))
+        found = Counter(receipt.status for answer in answers for receipt in answer)
+        sent, refused = sent + found[pb.RECEIPT_STATUS_DUPLICATE], refused + found[pb.RECEIPT_STATUS_REJECTED]
+    assert (sent, refused) == (6 * 8 * 20, 6 * 4)
+    fresh = await profiles.stub.GetFreshness(pb.GetFreshnessRequest())
+    assert (fresh.duplicate_count, fresh.rejected_count) == (sent, refused)

@@ -12,7 +12,7 @@ from rapport.scoring.v1 import scoring_pb2 as scoring
 from chassis import context
 from chassis.errors import Error, InvalidArgument, NotFound, Reason, Unavailable
 from services.gateway.capacity import Capacity
-from services.gateway.gathering import Question, Reads, Scores, Submissions, refusal
+from services.gateway.gathering import FEW, SINGLES_AT_ONCE, Question, Reads, Scores, Submissions, refusal
 
 AT = datetime(2011, 9, 10, tzinfo=UTC)
 
@@ -26,10 +26,12 @@ class Behind:
         self.score_requests: list[scoring.ScoreProfilesRequest] = []
         self.is_down = False
         self.is_older = False
+        self.answers_left = 1_000
 
     def _note(self, size: int) -> None:
         self.asked.append((context.tenant(), context.current().request_id, size))
-        if self.is_down:
+        self.answers_left -= 1
+        if self.is_down or self.answers_left < 0:
             raise Unavailable("profiles does not answer")
 
     async def Ingest(self, request: profiles.IngestRequest) -> profiles.IngestResponse:
@@ -180,6 +182,22 @@ async def test_a_service_that_is_down_is_not_asked_again_for_each(behind: Behind
     found = await read(Reads(behind), "ann", "bob")  # pyright: ignore[reportArgumentType]
     assert all(isinstance(each, Unavailable) for each in found)
     assert [size for _, _, size in behind.asked] == [2]
+
+
+async def test_a_service_that_goes_down_on_the_way_is_asked_no_more(behind: Behind) -> None:
+    behind.is_older, behind.answers_left = True, 11
+    found = await read(Reads(behind), *map(str, range(100)))  # pyright: ignore[reportArgumentType]
+    assert sum(isinstance(each, profiles.Profile) for each in found) == 10
+    assert sum(isinstance(each, Unavailable) for each in found) == 90
+    assert len(behind.asked) <= 1 + 10 + SINGLES_AT_ONCE
+
+
+async def test_a_lookup_of_many_goes_alone(behind: Behind) -> None:
+    reads = Reads(behind)  # pyright: ignore[reportArgumentType]
+    with context.use(tenant="demo"):
+        few, many = await asyncio.gather(*(reads.lookup(_identifiers(["a"] * count)) for count in (1, FEW + 1)))
+    assert (list(few), list(many)) == (["A"], ["A"] * (FEW + 1))
+    assert sorted(size for _, _, size in behind.asked) == [1, FEW + 1]
 
 
 async def test_each_lookup_gets_its_own_people_and_a_bad_one_fails_alone(behind: Behind) -> None:
