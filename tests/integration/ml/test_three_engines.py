@@ -31,7 +31,7 @@ SHARED = Path(os.environ.get("RAPPORT_TEST_DATA") or Path(__file__).parents[4] /
 RETAIL = SHARED / "online_retail" / "online_retail.parquet"
 FEATURES: tuple[pb.Feature, ...] = (*catalogue.EVERY, *ODD)
 # Rows of the spine that Spark is asked for at a time, so that a gigabyte is enough for it.
-AT_A_TIME = 20_000
+AT_A_TIME = 10_000
 
 
 @pytest_asyncio.fixture
