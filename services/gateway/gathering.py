@@ -225,10 +225,8 @@ class _LookUp:
     tenant: str
 
     async def send(self, asked: Sequence[_Asked[Sequence[identities.Identifier]]]) -> Sequence[Sequence[str] | Error]:
-        request = identities.LookupProfilesRequest(identifiers=[one for each in asked for one in each.item])
         try:
-            with context.use(tenant=self.tenant, request_id=_request_id(asked), actor="gateway"):
-                found = iter((await self.services.identities.LookupProfiles(request)).profile_ids)
+            found = iter(await self._ask([one for each in asked for one in each.item], _request_id(asked)))
         except Error as error:
             if len(asked) == 1:
                 raise
@@ -236,10 +234,12 @@ class _LookUp:
         return [list(islice(found, len(each.item))) for each in asked]
 
     async def _one(self, asked: _Asked[Sequence[identities.Identifier]]) -> Sequence[str]:
-        (answer,) = await self.send([asked])
-        if isinstance(answer, Error):
-            raise answer
-        return answer
+        return await self._ask(asked.item, asked.request_id)
+
+    async def _ask(self, identifiers: Sequence[identities.Identifier], request_id: str) -> Sequence[str]:
+        request = identities.LookupProfilesRequest(identifiers=identifiers)
+        with context.use(tenant=self.tenant, request_id=request_id, actor="gateway"):
+            return (await self.services.identities.LookupProfiles(request)).profile_ids
 
 
 async def _singly(
