@@ -84,6 +84,8 @@ class TraitStore:
 
     async def versions(self, tenant_id: str, key: str) -> list[TraitRow]:
         """All versions of one trait, newest first."""
+        if "\x00" in key:  # which no text of PostgreSQL's can hold
+            return []
         async with self._database.connection() as connection:
             return [TraitRow(*row) for row in await connection.fetch(_VERSIONS, tenant_id, key)]
 

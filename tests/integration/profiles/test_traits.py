@@ -139,6 +139,14 @@ async def test_a_key_is_taken_once_and_never_a_features_name(catalogue: Any) -> 
         assert refusal.value.field == "key"
 
 
+@pytest.mark.parametrize("key", ["", "wine", "Wine", "\x00", "a\x00b"])
+async def test_a_key_that_no_trait_has_is_not_found(catalogue: Any, key: str) -> None:
+    with pytest.raises(NotFound):
+        await catalogue.GetTrait(pb.GetTraitRequest(key=key))
+    with pytest.raises(NotFound):
+        await catalogue.DeleteTrait(pb.DeleteTraitRequest(key=key), timeout=60)
+
+
 async def test_another_tenant_sees_no_trait(profiles: Profiles, catalogue: Any) -> None:
     await profiles.take(order("ada", 1, product("wine", 7.5, 2)))
     await create(catalogue, "wine_spend", SPENT)
