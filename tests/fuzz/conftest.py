@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httpx
 import pytest
@@ -20,7 +20,11 @@ USUAL = 1000
 # Hypothesis remembers what it has made, to make nothing twice: a million would not fit into memory.
 SLICE = 2_000
 
-Run = Callable[[SearchStrategy[Any], float, Callable[[Any], None]], int]
+
+class Run(Protocol):
+    """Asks with a share of all inputs, of which a case makes `each`; how many that were. The usual thousand never change."""
+
+    def __call__(self, strategy: SearchStrategy[Any], share: float, ask: Callable[[Any], None], each: int = 1) -> int: ...
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +52,8 @@ class Told:
         self.count = 0
         self._began = self._last = time.monotonic()
 
-    def one(self) -> None:
-        self.count += 1
+    def add(self, count: int) -> None:
+        self.count += count
         now = time.monotonic()
         if now > self._last + 30:
             self._last = now
@@ -58,20 +62,19 @@ class Told:
 
 @pytest.fixture(scope="session")
 def fuzz() -> Run:
-    """`fuzz(strategy, share, ask)` asks with that share of all inputs; how many that were. The usual thousand never change."""
     told = Told()
 
-    def run(strategy: SearchStrategy[Any], share: float, ask: Callable[[Any], None]) -> int:
-        count = max(1, round(INPUTS * share))
+    def run(strategy: SearchStrategy[Any], share: float, ask: Callable[[Any], None], each: int = 1) -> int:
+        count = max(1, round(INPUTS * share / each))
 
-        def each(case: Any) -> None:
-            told.one()
+        def asked(case: Any) -> None:
+            told.add(each)
             ask(case)
 
         for first in range(0, count, SLICE):
             with suppress(Unsatisfiable):  # an operation that takes nothing cannot be asked wrongly
-                _given(strategy, min(SLICE, count - first), each)()
-        return count
+                _given(strategy, min(SLICE, count - first), asked)()
+        return count * each
 
     return run
 
