@@ -30,7 +30,7 @@ FULL = os.environ.get("FULL") == "1"
 SHARED = Path(os.environ.get("RAPPORT_TEST_DATA") or Path(__file__).parents[4] / "shared" / "data")
 RETAIL = SHARED / "online_retail" / "online_retail.parquet"
 FEATURES: tuple[pb.Feature, ...] = (*catalogue.EVERY, *ODD)
-# Rows of the spine that Spark is asked for at a time, so that a gigabyte is enough for it.
+# Rows of the spine that Spark is asked for at a time, so that its memory is enough.
 AT_A_TIME = 10_000
 
 
@@ -48,7 +48,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         pytest.skip("Spark is not compared: there is no Java here")
     from ml.features.spark import local_session
 
-    with local_session(cores=2, memory="1g", folder=tmp_path_factory.mktemp("spark")) as started:
+    with local_session(cores=2, memory="2g", folder=tmp_path_factory.mktemp("spark")) as started:
         yield started
 
 
