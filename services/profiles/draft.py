@@ -104,8 +104,13 @@ def fingerprint(tenant_id: str, raw: bytes, received_us: int, position: int) -> 
     return sha256(b"%s\0%d\0%d\0%s" % (tenant_id.encode(), received_us, position, raw)).digest()[:16]
 
 
-def draft_of_call(call: Call, raw: bytes, origin: Origin, tenant: Tenant, position: int) -> Draft:
-    """Raises InvalidArgument. A missing messageId is derived from the call itself, so that a repeat is a duplicate."""
+def draft_of_call(
+    call: Call, raw: bytes, origin: Origin, tenant: Tenant, position: int, declared: classify.Classes = classify.UNDECLARED
+) -> Draft:
+    """Raises InvalidArgument. A missing messageId is derived from the call itself, so that a repeat is a duplicate.
+
+    `declared`: what the tracking plan says of the call's fields.
+    """
     type_ = origin.type or call.type or ""
     if type_ not in validate.TYPES:
         raise InvalidArgument(
@@ -122,7 +127,8 @@ def draft_of_call(call: Call, raw: bytes, origin: Origin, tenant: Tenant, positi
     ts_us = event_time(origin.received_us, timestamp=call.timestamp, original=call.original_timestamp, sent_us=sent_us)
     if not ids.message_id:
         ids.message_id = DERIVED + fingerprint(tenant.tenant_id, raw, origin.received_us, position).hex()
-    return _assemble(call, type_, name, fields, ids, origin, tenant, ts_us)
+    parted = classify.split(fields, classify.kind_of(type_, name), declared) if fields else ({}, {})
+    return _assemble(call, type_, name, parted, ids, origin, tenant, ts_us)
 
 
 _PREVIOUS: Final = (Namespace.USER_ID, Namespace.ANONYMOUS_ID)
@@ -149,10 +155,17 @@ def _check_parts(call: Call, raw: bytes, name: str, fields: dict[str, Any]) -> N
 
 
 def _assemble(
-    call: Call, type_: str, name: str, fields: dict[str, Any], ids: _Ids, origin: Origin, tenant: Tenant, ts_us: int
+    call: Call,
+    type_: str,
+    name: str,
+    parted: tuple[dict[str, Any], dict[str, Any]],
+    ids: _Ids,
+    origin: Origin,
+    tenant: Tenant,
+    ts_us: int,
 ) -> Draft:
-    public, personal = classify.split(fields, classify.kind_of(type_, name)) if fields else ({}, {})
-    if call.category and type_ == "page" and "category" not in fields:
+    public, personal = parted
+    if call.category and type_ == "page" and "category" not in public and "category" not in personal:
         (public if classify.is_public_text(call.category) else personal)["category"] = call.category
     secret = _identifiers(ids)
     if ids.group_id:

@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from chassis import tracing
 from chassis.errors import InvalidArgument, Reason
 from services.profiles import segment
+from services.profiles.domain.classify import UNDECLARED, Classes
 from services.profiles.domain.clock import moment_of
 from services.profiles.domain.plan import Mode
 from services.profiles.domain.validate import BODY_TYPES, MAX_ID_LENGTH, TYPES
@@ -104,6 +105,10 @@ class _Intake:
             self.breach(event_id, verdict, draft.received)
         return _Pending(draft.message_id, event_id)
 
+    def classes(self, type_: str, name: str) -> Classes:
+        """What the plan declares of a call's fields."""
+        return self.judge.classes(type_, name) if self.judge else UNDECLARED
+
     def breach(self, key: bytes, verdict: Verdict, received: datetime) -> None:
         """To be counted with what it is about."""
         for violation in verdict.violations:
@@ -169,7 +174,9 @@ class Ingest:
                 if raw is None:
                     raise segment.malformed_text()
                 call = segment.decode_call(raw)
-                draft = draft_of_call(call, raw, origin, tenant, position)
+                draft = draft_of_call(
+                    call, raw, origin, tenant, position, intake.classes(type_ or call.type or "", call.event or "")
+                )
                 if intake.judge is not None and (verdict := intake.judge.judge(draft.event.type, call)) is not None:
                     self._admit(tenant, verdict)
                 pending.append(intake.add(draft, verdict))

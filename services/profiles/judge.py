@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import jsonschema_rs
 
 from chassis.errors import InvalidArgument
-from services.profiles.domain.classify import is_public_text
+from services.profiles.domain.classify import UNDECLARED, Classes, is_public_text
 from services.profiles.domain.plan import MAX_SCHEMA_BYTES, Plan, Rule, children
 from services.profiles.domain.validate import MAX_NAME_LENGTH
 from services.profiles.domain.violations import (
@@ -50,7 +50,7 @@ class Judge:
 
     def judge_fields(self, type_: str, name: str, fields: Mapping[str, Any]) -> Verdict | None:
         """None where the event may pass. `name` is a track call's; `fields` are its properties, or the traits."""
-        rule = self.plan.events.get(name) if type_ == "track" else self.plan.calls.get(type_)
+        rule = self._rule(type_, name)
         if rule is None:
             if type_ != "track" or self.plan.unplanned is None:
                 return None
@@ -65,6 +65,14 @@ class Judge:
         shown = name if is_public_text(name, MAX_NAME_LENGTH) else "..."
         return Verdict(rule.mode, self.version, list(compiled.violations(type_, shown, fields)))
 
+    def classes(self, type_: str, name: str) -> Classes:
+        """What is declared of an event's properties, or of the traits."""
+        rule = self._rule(type_, name)
+        return rule.classes if rule else UNDECLARED
+
+    def _rule(self, type_: str, name: str) -> Rule | None:
+        return self.plan.events.get(name) if type_ == "track" else self.plan.calls.get(type_)
+
     def counted(self, violation: Violation) -> Violation:
         """As it is counted: by itself, or with all others once there are MAX_GROUPS."""
         if violation.group not in self._groups:
@@ -78,11 +86,12 @@ class _Compiled:
     def __init__(self, rule: Rule) -> None:
         self.validator = compiled(rule.schema)
         self.declared = frozenset(_declared(rule.schema))
+        self.classes = rule.classes
 
     def violations(self, type_: str, name: str, fields: Mapping[str, Any]) -> Iterator[Violation]:
         for error in islice(self.validator.iter_errors(fields), MAX_VIOLATIONS):
             broken = Broken(error.kind.name, error.kind.as_dict(), error.instance_path, error.schema_path)
-            yield violation_of(broken, type_, name, fields, self.declared)
+            yield violation_of(broken, type_, name, fields, self.declared, self.classes)
 
 
 def compiled(schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:

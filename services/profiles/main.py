@@ -119,7 +119,7 @@ def parts(database: Database, vault: Vault, archive: Archive) -> Parts:
         profiles=profiles,
         events=EventStore(database),
         features=features,
-        portraits=Portraits(PortraitStore(database), lookup, features, people, tenants),
+        portraits=Portraits(PortraitStore(database), lookup, features, people, tenants, plans),
         people=people,
         archive=archive,
         projector=Projector(ProjectionStore(database, cursor), tenants, precedence),
@@ -189,7 +189,8 @@ def consents(database: Database, assembled: Parts) -> ConsentsRpc:
 def definitions(database: Database, assembled: Parts) -> CatalogueRpc:
     """Feature sets and traits."""
     aside = Aside()
-    traits = Traits(TraitStore(database), aside, assembled.lookup, assembled.tenants, ledger(database, assembled))
+    consents, plans = ledger(database, assembled), assembled.plans
+    traits = Traits(TraitStore(database), aside, assembled.lookup, assembled.tenants, consents, plans)
     return CatalogueRpc(assembled.tenants, assembled.features, traits, Spread(assembled.features, aside))
 
 

@@ -10,12 +10,14 @@ import msgspec
 from rapport.features.v1 import features_pb2
 
 from ml.features import catalogue
+from services.profiles.domain import classify
 from services.profiles.domain.clock import moment_of
 from services.profiles.domain.portrait import Entry, Known, blocks
 from services.profiles.features import Features
 from services.profiles.jsontext import loads
 from services.profiles.lookup import Lookup
 from services.profiles.people import People
+from services.profiles.plans import Plans
 from services.profiles.store.portrait import PortraitStore, SealedRow
 from services.profiles.tenancy import Tenant, Tenants
 from services.profiles.vault import Unreadable, open_sealed
@@ -42,12 +44,14 @@ class Portraits:
         features: Features,
         people: People,
         tenants: Tenants,
+        plans: Plans,
     ) -> None:
         self._store = store
         self._lookup = lookup
         self._features = features
         self._people = people
         self._tenants = tenants
+        self._plans = plans
 
     async def of(self, tenant: Tenant, ref: str, at: datetime | None) -> Portrait:
         """Raises NotFound, or InvalidArgument. `at` None: the tenant's present."""
@@ -55,9 +59,15 @@ class Portraits:
             at = moment_of(await self._tenants.now_us(tenant))
         profile_id, node_ids = await self._lookup.person(tenant, ref, at)
         rows = await self._store.read(tenant.tenant_id, node_ids, at)
+        public, personal = _merged(rows.traits), await self._personal(tenant, rows.sealed)
+        judge = await self._plans.judge(tenant.tenant_id)
+        if declared := judge.classes("identify", "") if judge else classify.UNDECLARED:
+            public, older = classify.split(public, classify.Kind.TRAITS, declared)  # from before they were declared
+            personal = classify.join(personal, older)
         known = Known(
-            public=_merged(rows.traits),
-            personal=await self._personal(tenant, rows.sealed),
+            public=public,
+            personal=personal,
+            classes=declared,
             features=_texts(await self._features.of_profile(tenant, profile_id, at)),
             activities=rows.activities,
             visit_days=rows.visit_days,

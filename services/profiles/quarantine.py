@@ -107,6 +107,7 @@ class Quarantine:
         if (verdict := await self._judged(tenant, opened)) is not None:
             message = f"it stays in quarantine: {verdict.message}"
             raise Conflict(message, reason=Reason.PLAN_VIOLATION, field=_pointer(verdict))
+        await self._part_anew(tenant, opened)
         return await self._append(tenant, opened, row.event)
 
     async def edit(self, tenant: Tenant, quarantine_id: str, properties: bytes, *, with_personal: bool) -> bool:
@@ -121,7 +122,7 @@ class Quarantine:
         fields = given if with_personal else classify.join(given, opened.personal)
         if opened.event.type == "track":
             validate.check_commerce(opened.name, fields)
-        _replace(tenant, opened, fields)
+        _replace(tenant, opened, fields, await self._classes(tenant, opened))
         if (verdict := await self._judged(tenant, opened)) is not None:
             raise InvalidArgument(verdict.message, reason=Reason.PLAN_VIOLATION, field=_pointer(verdict))
         return await self._append(tenant, opened, row.event)
@@ -158,6 +159,7 @@ class Quarantine:
             except Unreadable:
                 continue
             if await self._judged(tenant, opened) is None:
+                await self._part_anew(tenant, opened)
                 passing.append(_as_appended(tenant, opened, row.event))
         return passing
 
@@ -173,6 +175,15 @@ class Quarantine:
         judge = await self._plans.judge(tenant.tenant_id)
         verdict = judge.judge_fields(opened.event.type, opened.name, opened.fields) if judge else None
         return None if verdict is None or verdict.lets_pass else verdict
+
+    async def _classes(self, tenant: Tenant, opened: Opened) -> classify.Classes:
+        judge = await self._plans.judge(tenant.tenant_id)
+        return judge.classes(opened.event.type, opened.name) if judge else classify.UNDECLARED
+
+    async def _part_anew(self, tenant: Tenant, opened: Opened) -> None:
+        """The present plan may declare more of its fields than the one that held it back."""
+        if declared := await self._classes(tenant, opened):
+            _replace(tenant, opened, opened.fields, declared)
 
     async def _append(self, tenant: Tenant, opened: Opened, event: Waiting) -> bool:
         waiting = _as_appended(tenant, opened, event)
@@ -194,10 +205,10 @@ def opened_event(tenant: Tenant, payload: bytes, ciphers: Mapping[UUID, AESGCM])
     return Opened(event, loads(open_sealed(cipher, event.sealed, tenant.keys.of_event(event.event_id))), cipher)
 
 
-def _replace(tenant: Tenant, opened: Opened, fields: Mapping[str, Any]) -> None:
+def _replace(tenant: Tenant, opened: Opened, fields: Mapping[str, Any], declared: classify.Classes) -> None:
     """Other properties or traits, parted and sealed as those that come in."""
     event, secret = opened.event, opened.secret
-    public, personal = classify.split(fields, classify.kind_of(event.type, event.name))
+    public, personal = classify.split(fields, classify.kind_of(event.type, event.name), declared)
     event.properties = dumps(public) if public else b""
     secret.pop(opened.part, None)
     event.traits_digest = b""

@@ -20,10 +20,12 @@ from ml.features.compile import Compiled
 from ml.features.definition import check, digest, leaves, reads_of
 from services.profiles.aside import Aside
 from services.profiles.consents import Consents
-from services.profiles.domain.classify import Kind, Sort, kind_of, sort_of
+from services.profiles.domain.classify import UNDECLARED, Kind, Sort, kind_of, sort_of
 from services.profiles.domain.clock import moment_of
 from services.profiles.domain.consent import Use
+from services.profiles.judge import Judge
 from services.profiles.lookup import Lookup
+from services.profiles.plans import Plans
 from services.profiles.store.traits import Active, Added, TraitRow, TraitStore
 from services.profiles.tenancy import Tenant, Tenants
 
@@ -69,18 +71,21 @@ class Computed:
 class Traits:
     """A tenant's traits, and their values."""
 
-    def __init__(self, store: TraitStore, aside: Aside, lookup: Lookup, tenants: Tenants, consents: Consents) -> None:
+    def __init__(
+        self, store: TraitStore, aside: Aside, lookup: Lookup, tenants: Tenants, consents: Consents, plans: Plans
+    ) -> None:
         self._store = store
         self._aside = aside
         self._lookup = lookup
         self._tenants = tenants
         self._consents = consents
+        self._plans = plans
         # By tenant, with the revision that they are of.
         self._compiled: dict[str, tuple[int, Sequence[Trait], Compiled]] = {}
 
     async def create(self, tenant: Tenant, draft: Draft) -> Trait:
         """Raises InvalidArgument, or Conflict where the key is taken or the tenant has as many as it may have."""
-        draft = _checked(draft)
+        draft = _checked(draft, await self._plans.judge(tenant.tenant_id))
         if draft.key in catalogue.SET_OF:
             raise Conflict("the platform has a feature of that name; choose another key", field="key")
         active = await self._store.active(tenant.tenant_id)
@@ -94,7 +99,8 @@ class Traits:
         """A new version; empty owner and purpose stay as they were. Raises NotFound, InvalidArgument, or Conflict."""
         active = await self._store.active(tenant.tenant_id)
         known = _find(active.rows, draft.key)
-        draft = _checked(Draft(draft.key, draft.definition, draft.owner or known.owner, draft.purpose or known.purpose))
+        draft = Draft(draft.key, draft.definition, draft.owner or known.owner, draft.purpose or known.purpose)
+        draft = _checked(draft, await self._plans.judge(tenant.tenant_id))
         return await self._save(tenant, active, draft)
 
     async def delete(self, tenant: Tenant, key: str) -> None:
@@ -165,7 +171,7 @@ class Traits:
         return await self._aside.compile(catalogue_pb2.FeatureSet(features=features)) if features else ""
 
 
-def _checked(draft: Draft) -> Draft:
+def _checked(draft: Draft, judge: Judge | None) -> Draft:
     """With the key as its definition's name. Raises InvalidArgument."""
     for field, text in (("owner", draft.owner), ("purpose", draft.purpose)):
         if not _WORDS.fullmatch(text):
@@ -181,20 +187,29 @@ def _checked(draft: Draft) -> Draft:
         below = refusal.field.removeprefix("features").lstrip(".")
         refusal.field = "key" if below == "name" else f"definition.{below}".rstrip(".")
         raise
-    _refuse_personal(definition)
+    _refuse_personal(definition, judge)
     return Draft(draft.key, definition, draft.owner, draft.purpose)
 
 
-def _refuse_personal(definition: features_pb2.Feature) -> None:
+def _refuse_personal(definition: features_pb2.Feature, judge: Judge | None) -> None:
     """Personal properties are sealed, so nothing would ever be found: better said than silently empty."""
     for leaf in leaves(definition):
-        names = leaf.events.names or [""]
-        kinds = {kind_of(leaf.events.type or "track", name) for name in names} if leaf.events.names else set(Kind)
+        type_ = leaf.events.type or "track"
         for read in reads_of(leaf):
-            if all(sort_of(read.property, kind) is Sort.PERSONAL for kind in kinds):
+            if leaf.events.names:
+                is_sealed = all(_is_personal(read.property, type_, name, judge) for name in leaf.events.names)
+            else:
+                is_sealed = all(sort_of(read.property, kind) is Sort.PERSONAL for kind in Kind)
+            if is_sealed:
                 raise InvalidArgument(
                     f"{read.property} is personal: features read public properties only", field="definition.value"
                 )
+
+
+def _is_personal(key: str, type_: str, name: str, judge: Judge | None) -> bool:
+    """Of every event of that name, by the field's own name or by the tracking plan."""
+    declared = judge.classes(type_, name) if judge else UNDECLARED
+    return key in declared or sort_of(key, kind_of(type_, name)) is Sort.PERSONAL
 
 
 def _find(rows: Sequence[TraitRow], key: str) -> TraitRow:

@@ -27,7 +27,11 @@ QuarantineId = Annotated[
 _EXAMPLE: Schema = {
     "type": "object",
     "required": ["order_id"],
-    "properties": {"order_id": {"type": "string"}, "revenue": {"type": "number", "minimum": 0}},
+    "properties": {
+        "order_id": {"type": "string"},
+        "revenue": {"type": "number", "minimum": 0},
+        "prescription": {"type": "string", "x-field-class": "sensitive"},
+    },
 }
 
 
@@ -39,7 +43,8 @@ class EventRule(Asked):
         alias="schema",
         examples=[_EXAMPLE],
         description="JSON Schema 2020-12, for the properties of a track call, the traits of identify and group. `format` is "
-        "checked. References stay inside it; regular expressions are matched in linear time, without lookaround.",
+        "checked. References stay inside it; regular expressions are matched in linear time, without lookaround. "
+        "A property with `x-field-class`, `personal` or `sensitive`, is sealed from then on, whatever the mode, at any depth.",
     )
     mode: Mode | None = Field(None, description="The plan's if absent.")
     description: str | None = Field(None, max_length=1000)

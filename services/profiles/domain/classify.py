@@ -4,13 +4,13 @@ features and models.
 A field is personal by its name (names and addresses of people, identifiers of people, devices and sessions, addresses of
 pages, searches, free text), or by its value: a text that holds "@" or "://", or is long enough to be prose. Numbers and
 truth values are personal by their name only. Names are compared without case, `_`, `-`, blanks, and without what stands
-before the last dot.
+before the last dot. What a tenant's tracking plan declares comes before all of that, and only ever seals more.
 """
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # Why: what is inside decoded JSON has no type.
 
 from collections.abc import Mapping, Sequence
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Any, Final, TypeAlias
 
 # A value of decoded JSON.
@@ -32,6 +32,18 @@ class Kind(Enum):
     TRACK = auto()
     # Segment's ecommerce events and the products in them: `name` is a product's there.
     COMMERCE = auto()
+
+
+class FieldClass(StrEnum):
+    """What a tenant declares a field to be. Sensitive is personal, too."""
+
+    PERSONAL = "personal"
+    SENSITIVE = "sensitive"
+
+
+# By the name of a field, at any depth.
+Classes: TypeAlias = Mapping[str, FieldClass]
+UNDECLARED: Final[Classes] = {}
 
 
 class Sort(Enum):
@@ -124,13 +136,13 @@ def sort_of(key: str, kind: Kind) -> Sort:
     return found
 
 
-def is_sensitive(key: str, value: Json = None) -> bool:
+def is_sensitive(key: str, value: Json = None, declared: Classes = UNDECLARED) -> bool:
     """Whether a field is, by its name, or holds one that is. Only what is personal can be."""
-    if _plain(key) in _SENSITIVE:
+    if _plain(key) in _SENSITIVE or declared.get(key) is FieldClass.SENSITIVE:
         return True
     if isinstance(value, dict):
-        return any(is_sensitive(name, inner) for name, inner in value.items())
-    return isinstance(value, list) and any(is_sensitive("", inner) for inner in value)
+        return any(is_sensitive(name, inner, declared) for name, inner in value.items())
+    return isinstance(value, list) and any(is_sensitive("", inner, declared) for inner in value)
 
 
 def _plain(key: str) -> str:
@@ -153,7 +165,7 @@ def is_public_text(text: str, limit: int = MAX_PUBLIC_TEXT) -> bool:
     return len(text) <= limit and "@" not in text and "://" not in text
 
 
-def split(fields: Mapping[str, Json], kind: Kind) -> tuple[dict[str, Json], dict[str, Json]]:
+def split(fields: Mapping[str, Json], kind: Kind, declared: Classes = UNDECLARED) -> tuple[dict[str, Json], dict[str, Json]]:
     """(public, personal) of a JSON object. Together they hold all of it.
 
     Of a list both halves keep the length where a part of it is personal; null stands for what went to the other half.
@@ -163,7 +175,7 @@ def split(fields: Mapping[str, Json], kind: Kind) -> tuple[dict[str, Json], dict
     known = _sorts[kind]
     for key, value in fields.items():
         sort = known.get(key) or sort_of(key, kind)
-        if sort is Sort.PERSONAL:
+        if sort is Sort.PERSONAL or (declared and key in declared):
             personal[key] = value
         elif isinstance(value, str):
             # is_public_text, written out: this line runs for every text of every event.
@@ -177,7 +189,7 @@ def split(fields: Mapping[str, Json], kind: Kind) -> tuple[dict[str, Json], dict
         elif sort is Sort.PERSONAL_TEXT:
             personal[key] = value
         else:
-            open_, closed = _split_container(value, kind)
+            open_, closed = _split_container(value, kind, declared)
             if open_ is not _NOTHING:
                 public[key] = open_
             if closed is not _NOTHING:
@@ -185,16 +197,16 @@ def split(fields: Mapping[str, Json], kind: Kind) -> tuple[dict[str, Json], dict
     return public, personal
 
 
-def _split_container(value: dict[str, Json] | list[Json], kind: Kind) -> tuple[Json, Json]:
+def _split_container(value: dict[str, Json] | list[Json], kind: Kind, declared: Classes) -> tuple[Json, Json]:
     if isinstance(value, list):
-        return _split_list(value, kind)
-    public, personal = split(value, kind)
+        return _split_list(value, kind, declared)
+    public, personal = split(value, kind, declared)
     if not personal:
         return public, _NOTHING
     return public or _NOTHING, personal
 
 
-def _split_list(values: Sequence[Json], kind: Kind) -> tuple[Json, Json]:
+def _split_list(values: Sequence[Json], kind: Kind, declared: Classes) -> tuple[Json, Json]:
     public: list[Json] = []
     personal: list[Json] = []
     some_public, some_personal = False, False
@@ -204,7 +216,7 @@ def _split_list(values: Sequence[Json], kind: Kind) -> tuple[Json, Json]:
             if not is_public_text(value):
                 open_, closed = _NOTHING, value
         elif isinstance(value, CONTAINERS):
-            open_, closed = _split_container(value, kind)
+            open_, closed = _split_container(value, kind, declared)
         some_public = some_public or open_ is not _NOTHING
         some_personal = some_personal or closed is not _NOTHING
         public.append(None if open_ is _NOTHING else open_)

@@ -1,5 +1,8 @@
 """A tracking plan: which events there are, what their properties look like, and what happens to those that are not so.
 
+A property's schema may say that it is personal or sensitive, with the keyword FIELD_CLASS; whatever the plan's mode is,
+it is sealed then.
+
 A plan is JSON, as its authors write it; schemas are JSON Schema 2020-12. What a schema costs to check is bounded here: it
 refers to nothing outside itself, never to itself again, and to no more than MAX_NODES rules in all, references followed.
 """
@@ -12,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from chassis.errors import InvalidArgument, Reason
-from services.profiles.domain.classify import is_public_text
+from services.profiles.domain.classify import UNDECLARED, Classes, FieldClass, is_public_text
 from services.profiles.domain.validate import FACT_NAMES, MAX_NAME_LENGTH
 
 Json: TypeAlias = Any
@@ -26,6 +29,8 @@ MAX_SCHEMA_DEPTH: Final = 40
 MAX_PATTERNS: Final = 500
 MAX_DESCRIPTION: Final = 1_000
 
+# JSON Schema leaves keywords that it does not know to those who do.
+FIELD_CLASS: Final = "x-field-class"
 UNPLANNED_RULE: Final = "unplanned"
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -47,6 +52,7 @@ class Rule:
 
     schema: Mapping[str, Json]
     mode: Mode
+    classes: Classes = field(default_factory=lambda: UNDECLARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,32 @@ def _rule(value: Json, mode: Mode, where: str) -> Rule:
     if not isinstance(schema, dict):
         raise InvalidArgument("a schema is a JSON object, as JSON Schema 2020-12 has it", field=f"{where}/schema")
     check_schema(schema, f"{where}/schema")
-    return Rule(schema, _mode(value["mode"], f"{where}/mode") if value.get("mode") is not None else mode)
+    own = _mode(value["mode"], f"{where}/mode") if value.get("mode") is not None else mode
+    return Rule(schema, own, _classes(schema, f"{where}/schema"))
+
+
+def _classes(schema: Json, where: str) -> Classes:
+    """What a schema declares of properties, by their names. Where one name has two classes, the stricter holds."""
+    found: dict[str, FieldClass] = {}
+    for pointer, name, value in _declarations(schema, "", ""):
+        place = where + pointer
+        if not name:
+            raise InvalidArgument(f"{place}: {FIELD_CLASS} stands in the schema of a property, right below it", field=place)
+        if value not in list(FieldClass):
+            raise InvalidArgument(f"{place} is one of {', '.join(FieldClass)}", field=place)
+        if found.get(name) is not FieldClass.SENSITIVE:
+            found[name] = FieldClass(value)
+    return found
+
+
+def _declarations(schema: Json, pointer: str, name: str) -> Iterator[tuple[str, str, Json]]:
+    """(JSON pointer, the property that the schema is of, what it is declared to be)."""
+    if FIELD_CLASS in schema:
+        yield f"{pointer}/{FIELD_CLASS}", name, schema[FIELD_CLASS]
+    named = schema.get("properties")
+    names = {f"/properties/{_escaped(each)}": each for each in named} if isinstance(named, dict) else {}
+    for below, child in children(schema):
+        yield from _declarations(child, pointer + below, names.get(below, ""))
 
 
 def _check_keys(value: Json, known: set[str], where: str) -> None:

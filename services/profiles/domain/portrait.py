@@ -5,12 +5,12 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final, TypeAlias
 
-from services.profiles.domain.classify import is_sensitive
+from services.profiles.domain.classify import UNDECLARED, Classes, is_sensitive
 
 Json: TypeAlias = Any
 
@@ -71,7 +71,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a portrait is made of. `features` are the values as text; what has none is missing."""
+    """What a portrait is made of. `features` are the values as text; what has none is missing.
+
+    `classes`: what the tenant declares of traits.
+    """
 
     public: Mapping[str, Json]
     personal: Mapping[str, Json]
@@ -81,6 +84,7 @@ class Known:
     categories: Sequence[Favourite]
     products: Sequence[Favourite]
     answers: Sequence[SurveyAnswer]
+    classes: Classes = field(default_factory=lambda: UNDECLARED)
 
 
 def blocks(known: Known) -> dict[str, list[Entry]]:
@@ -96,7 +100,7 @@ def blocks(known: Known) -> dict[str, list[Entry]]:
 
 def _basic(known: Known) -> list[Entry]:
     entries = [
-        Entry(key, text(value), personal=True, sensitive=is_sensitive(key, value))
+        Entry(key, text(value), personal=True, sensitive=is_sensitive(key, value, known.classes))
         for key, value in sorted(known.personal.items())
         if _block(key) is None
     ]
@@ -186,7 +190,8 @@ def _traits_of(known: Known, roots: tuple[str, ...]) -> list[Entry]:
             parts = value.items() if isinstance(value, dict) else [("", value)]
             for name, part in parts:
                 whole = f"{key}.{name}" if name else key
-                entries.append(Entry(whole, text(part), personal=personal, sensitive=personal and is_sensitive(whole, part)))
+                sensitive = personal and (is_sensitive(whole, part, known.classes) or is_sensitive(name, None, known.classes))
+                entries.append(Entry(whole, text(part), personal=personal, sensitive=sensitive))
     return entries
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from services.profiles.domain.classify import CONTAINERS, is_public_text, kind_of, split
+from services.profiles.domain.classify import CONTAINERS, UNDECLARED, Classes, is_public_text, kind_of, split
 from services.profiles.domain.plan import UNPLANNED_RULE, Mode
 
 Json: TypeAlias = Any
@@ -93,7 +93,9 @@ def unplanned(name: str) -> Violation:
     return Violation("track", shown, UNPLANNED_RULE, "event", "event", "the name of a planned event", "another name")
 
 
-def violation_of(broken: Broken, type_: str, name: str, fields: Mapping[str, Json], declared: Set[str]) -> Violation:
+def violation_of(
+    broken: Broken, type_: str, name: str, fields: Mapping[str, Json], declared: Set[str], classes: Classes = UNDECLARED
+) -> Violation:
     """`declared` are the names of properties that the schema itself has; all others are counted as one."""
     root = "traits" if type_ in ("identify", "group") else "properties"
     path = _place(broken, fields)
@@ -106,7 +108,7 @@ def violation_of(broken: Broken, type_: str, name: str, fields: Mapping[str, Jso
         path=_told(root, path, declared, all_of_its_kind=True),
         expected=expected(broken)[:MAX_TOLD],
         found=type_name(value),
-        value=public_value(fields, path, type_, name),
+        value=public_value(fields, path, type_, name, classes),
     )
 
 
@@ -133,9 +135,9 @@ def at(fields: Json, path: Path) -> Json:
     return found
 
 
-def public_value(fields: Mapping[str, Json], path: Path, type_: str, name: str) -> Json:
+def public_value(fields: Mapping[str, Json], path: Path, type_: str, name: str, classes: Classes = UNDECLARED) -> Json:
     """A single value that is public by its class; None for all others."""
-    found = at(split(fields, kind_of(type_, name))[0], path)
+    found = at(split(fields, kind_of(type_, name), classes)[0], path)
     return None if found is _MISSING or isinstance(found, CONTAINERS) else found
 
 

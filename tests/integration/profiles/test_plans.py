@@ -31,6 +31,10 @@ def paid(message_id: str, **properties: Any) -> dict[str, Any]:
     return call | {"properties": properties}
 
 
+def seen(message_id: str, **properties: Any) -> dict[str, Any]:
+    return paid(message_id) | {"event": "Seen", "properties": properties}
+
+
 def statuses(receipts: Any) -> list[str]:
     return [pb.ReceiptStatus.Name(receipt.status).removeprefix("RECEIPT_STATUS_").lower() for receipt in receipts]
 
@@ -122,6 +126,48 @@ async def test_a_sample_of_a_violation_holds_nothing_personal(profiles: Profiles
         ("track", "...", "event"),
     }
     assert "annabella" not in str(found)
+
+
+async def test_what_the_plan_declares_is_sealed_in_every_mode_and_shown_in_no_sample(profiles: Profiles, desk: Desk) -> None:
+    schema = {"properties": {"icd": {"x-field-class": "sensitive", "type": "number"}, "ward": {"x-field-class": "personal"}}}
+    await desk.put(mode="observe", events={"Seen": {"schema": schema}})
+    await profiles.take(paid("m", icd="F32", ward=4), seen("n", icd="F32", ward=4, room=5, visit={"icd": "F33", "n": 1}))
+    other, event = await log(profiles)
+    assert json.loads(other.properties) == {"icd": "F32", "ward": 4}
+    assert json.loads(event.properties) == {"room": 5, "visit": {"n": 1}}
+    assert (await opened(profiles, event))["properties"] == {"icd": "F32", "ward": 4, "visit": {"icd": "F33"}}
+    (found,) = (await desk.plans.ListPlanViolations(plans.ListPlanViolationsRequest())).violations
+    assert (found.path, found.value) == ("properties.icd", b"")
+
+
+async def test_what_is_declared_while_an_event_waits_is_sealed_when_it_is_replayed(profiles: Profiles, desk: Desk) -> None:
+    await desk.put(mode="quarantine", events={"Seen": {"schema": {"properties": {"icd": {"type": "number"}}}}})
+    await profiles.send(*(seen(f"m{number}", icd="F32", room=number) for number in range(3)))
+    await desk.put(events={"Seen": {"schema": {"properties": {"icd": {"x-field-class": "personal"}}}}})
+    first, second, _ = [each.quarantine_id for each in await waiting(desk)]
+    await desk.plans.ReplayQuarantinedEvent(plans.ReplayQuarantinedEventRequest(quarantine_id=first))
+    edit = plans.EditQuarantinedEventRequest(quarantine_id=second, properties=b'{"icd":"F33","room":9}', with_personal=True)
+    await desk.plans.EditQuarantinedEvent(edit)
+    await desk.plans.ReplayQuarantinedEvents(plans.ReplayQuarantinedEventsRequest())
+    for event in await log(profiles):
+        assert json.loads(event.properties).keys() == {"room"}
+        assert (await opened(profiles, event))["properties"]["icd"] in ("F32", "F33")
+    assert len(await log(profiles)) == 3
+
+
+async def test_a_declared_trait_is_sealed_and_marked_in_the_portrait_older_values_too(profiles: Profiles, desk: Desk) -> None:
+    async def marks() -> dict[str, tuple[str, bool, bool]]:
+        portrait = await profiles.stub.GetPortrait(pb.GetPortraitRequest(ref="user_id:ann"))
+        entries = {entry.name: entry for block in portrait.blocks for entry in block.entries if entry.origin == "trait"}
+        return {name: (entry.value, entry.personal, entry.sensitive) for name, entry in entries.items()}
+
+    call = {"type": "identify", "messageId": "m", "userId": "ann", "timestamp": DAY}
+    await profiles.take(call | {"traits": {"icd": "F32", "team": "red"}})
+    assert await marks() == {"icd": ("F32", False, False), "team": ("red", False, False)}
+    await desk.put(identify={"schema": {"properties": {"icd": {"x-field-class": "sensitive"}}}})
+    assert await marks() == {"icd": ("F32", True, True), "team": ("red", False, False)}
+    await profiles.take(call | {"messageId": "n", "timestamp": "2026-01-02T00:00:00Z", "traits": {"icd": "F33"}})
+    assert await marks() == {"icd": ("F33", True, True), "team": ("red", False, False)}
 
 
 async def test_a_held_event_is_answered_with_the_rule_and_is_not_in_the_log(profiles: Profiles, desk: Desk) -> None:

@@ -1,5 +1,6 @@
 """Traits that tenants define, feature sets, lineage and figures, over gRPC."""
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -129,6 +130,20 @@ async def test_a_wrong_definition_is_refused_by_its_field(
         await create(catalogue, key, definition)
     assert refusal.value.field == field
     assert list((await catalogue.ListTraits(pb.ListTraitsRequest())).traits) == []
+
+
+async def test_a_trait_of_what_the_plan_declares_personal_is_refused(profiles: Profiles, catalogue: Any) -> None:
+    declared = {"properties": {"products": {"x-field-class": "personal"}, "total": {"x-field-class": "personal"}}}
+    document = {"events": {"Order Completed": {"schema": declared}}}
+    await profiles.parts.plans.put(context.tenant(), json.dumps(document).encode())
+    total = features_pb2.Feature(
+        aggregation=features_pb2.AGGREGATION_SUM, events=ORDERS, value=features_pb2.Value(number="total")
+    )
+    with pytest.raises(InvalidArgument, match="total is personal") as refusal:
+        await create(catalogue, "spent", total)
+    assert refusal.value.field == "definition.value"
+    total.events.names.append("Order Paid")  # which is open
+    assert (await create(catalogue, "spent", total)).version == 1
 
 
 async def test_a_key_is_taken_once_and_never_a_features_name(catalogue: Any) -> None:

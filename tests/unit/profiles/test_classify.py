@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.profiles.domain.classify import Kind, is_sensitive, kind_of, split
+from services.profiles.domain.classify import FieldClass, Kind, is_sensitive, kind_of, split
 
 KEYS = st.sampled_from(
     ["email", "plan", "name", "price", "products", "billing_address", "x.email", "interests", "a@b", "title"]
@@ -45,6 +45,16 @@ def test_products_stay_public_and_in_order_when_a_part_of_one_is_personal() -> N
     public, personal = split({"order_id": "o", "products": products}, Kind.COMMERCE)
     assert public == {"order_id": "o", "products": [{"product_id": "1", "price": 2.5}, {"product_id": "2"}]}
     assert personal == {"products": [None, {"url": "https://shop/2"}]}
+
+
+def test_what_is_declared_is_personal_at_any_depth_and_nothing_else_changes() -> None:
+    declared = {"code": FieldClass.SENSITIVE, "tags": FieldClass.PERSONAL}
+    fields = {"code": 7, "tags": ["a"], "plan": "pro", "visit": {"code": "F32", "room": 4}, "rows": [{"code": None, "n": 1}, 2]}
+    public, personal = split(fields, Kind.TRACK, declared)
+    assert public == {"plan": "pro", "visit": {"room": 4}, "rows": [{"n": 1}, 2]}
+    assert personal == {"code": 7, "tags": ["a"], "visit": {"code": "F32"}, "rows": [{"code": None}, None]}
+    assert [is_sensitive(key, fields[key], declared) for key in fields] == [True, False, False, True, True]
+    assert not is_sensitive("code")
 
 
 def _leaves(value: Any, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:

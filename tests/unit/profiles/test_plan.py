@@ -35,6 +35,18 @@ def of_schema(schema: Any) -> Any:
         ({"events": {"Churn Scored": {}}}, "/events/Churn Scored", "by the platform only"),
         ({"events": {f"E{number}": {} for number in range(1001)}}, "/events", "at most 1,000 events"),
         ({"identify": {"schema": []}}, "/identify/schema", "JSON Schema 2020-12"),
+        (
+            of_schema({"properties": {"a": {"x-field-class": "public"}}}),
+            "/events/A b/schema/properties/a/x-field-class",
+            "one of personal, sensitive",
+        ),
+        (of_schema({"x-field-class": "personal"}), "/events/A b/schema/x-field-class", "of a property, right below it"),
+        (
+            of_schema({"properties": {"a": {"items": {"x-field-class": "personal"}}}}),
+            "/events/A b/schema/properties/a/items/x-field-class",
+            "of a property, right below it",
+        ),
+        (of_schema({"properties": 7}), "/events/A b/schema/properties", 'not of type "object"'),
         (of_schema({"type": "objekt"}), "/events/A b/schema/type", "none of null, boolean"),
         (of_schema({"required": "a"}), "/events/A b/schema/required", 'not of type "array"'),
         (of_schema({"minimum": "1"}), "/events/A b/schema/minimum", 'not of type "number"'),
@@ -122,3 +134,14 @@ def test_expressions_made_to_hang_are_matched_in_no_time(pattern: str) -> None:
     began = time.process_time()
     validator.is_valid({"a": "a" * 15_000 + "x," * 8_000})
     assert time.process_time() - began < 1
+
+
+def test_a_schema_declares_classes_by_the_names_of_its_properties_and_the_stricter_holds() -> None:
+    schema = {
+        "properties": {"a": {"x-field-class": "sensitive"}, "x-field-class": {"type": "string"}},
+        "allOf": [{"properties": {"a": {"x-field-class": "personal"}}}],
+        "$defs": {"deep": {"items": {"properties": {"b/c": {"x-field-class": "personal"}}}}},
+    }
+    judge = Judge(plan_of(of_schema(schema)), 1)
+    assert judge.classes("track", "A b") == {"a": "sensitive", "b/c": "personal"}
+    assert judge.classes("track", "A") == judge.classes("identify", "") == judge.classes("page", "A b") == {}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from services.profiles.domain.classify import FieldClass
 from services.profiles.domain.portrait import Activity, Entry, Favourite, Known, SurveyAnswer, blocks
 
 DAY = datetime(2026, 1, 2, tzinfo=UTC)
@@ -26,6 +27,15 @@ def test_sensitive_traits_are_marked_also_within_others() -> None:
     portrait = blocks(replace(NOBODY, public={"plan": "pro"}, personal=personal))
     assert {entry.name: entry.sensitive for entry in portrait["basic"]} == {"passport": True, "documents": True, "plan": False}
     assert {entry.name: entry.sensitive for entry in portrait["social"]} == {"social.ssn": True, "social.nick": False}
+
+
+def test_traits_are_sensitive_also_where_the_tenant_declares_it() -> None:
+    personal = {"icd": "F32", "visit": {"icd": "F33"}, "social": {"icd": "F34", "nick": "ada"}}
+    portrait = blocks(replace(NOBODY, personal=personal, classes={"icd": FieldClass.SENSITIVE}))
+    entries = [*portrait["basic"], *portrait["social"]]
+    assert {entry.name: entry.sensitive for entry in entries} == {
+        "icd": True, "visit": True, "social.icd": True, "social.nick": False,
+    }  # fmt: skip
 
 
 def test_consumption_is_orders_money_and_favourites() -> None:
