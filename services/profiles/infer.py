@@ -14,6 +14,7 @@ from services.profiles.domain.clock import moment_of
 from services.profiles.domain.inference import Seen, draft_of
 from services.profiles.domain.validate import FACT_SOURCE
 from services.profiles.people import People
+from services.profiles.plans import Plans
 from services.profiles.quarantine import opened_event
 from services.profiles.store.plans import PlanStore
 from services.profiles.tenancy import Tenant
@@ -37,9 +38,10 @@ class Inferred:
 class Inference:
     """Reads the log, and stores nothing."""
 
-    def __init__(self, store: PlanStore, people: People) -> None:
+    def __init__(self, store: PlanStore, people: People, plans: Plans) -> None:
         self._store = store
         self._people = people
+        self._plans = plans
 
     async def infer(self, tenant: Tenant) -> Inferred:
         """Personal properties are opened for their names and types; whose key is gone is passed over."""
@@ -51,7 +53,8 @@ class Inference:
                 seen.append(one)
                 since = event.received_us if since is None else min(since, event.received_us)
             await asyncio.sleep(0)
-        document = await asyncio.to_thread(draft_of, seen)
+        judge = await self._plans.judge(tenant.tenant_id)
+        document = await asyncio.to_thread(draft_of, seen, judge.plan.declared() if judge else None)
         return Inferred(document, len(seen), None if since is None else moment_of(since))
 
     async def _opened(self, tenant: Tenant, payloads: Sequence[bytes]) -> list[tuple[event_pb2.Event, Seen]]:

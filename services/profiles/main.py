@@ -140,7 +140,7 @@ def planning(database: Database, assembled: Parts) -> tuple[ReceiptBookRpc, Plan
     """Receipts, tracking plans and the quarantine."""
     tenants, plans, people = assembled.tenants, assembled.plans, assembled.people
     quarantine = Quarantine(QuarantineStore(database), LogStore(database), people, plans)
-    inference = Inference(PlanStore(database), people)
+    inference = Inference(PlanStore(database), people, plans)
     return ReceiptBookRpc(tenants, Receipts(ReceiptStore(database))), PlansRpc(tenants, plans, inference, quarantine)
 
 

@@ -74,6 +74,12 @@ class Plan:
         rules = (*self.events.values(), *self.calls.values())
         return self.unplanned is Mode.QUARANTINE or any(rule.mode is Mode.QUARANTINE for rule in rules)
 
+    def declared(self) -> Mapping[tuple[str, str], Classes]:
+        """By (type, name) of the calls of which anything is declared; the name of a track call, "" of others."""
+        rules = [(("track", name), rule) for name, rule in self.events.items()]
+        rules += [((call, ""), rule) for call, rule in self.calls.items()]
+        return {key: rule.classes for key, rule in rules if rule.classes}
+
     def schemas(self) -> Iterator[tuple[str, Mapping[str, Json]]]:
         """(where it stands in the document, as a JSON pointer; the schema)."""
         for name, rule in self.events.items():
@@ -129,11 +135,14 @@ def _rule(value: Json, mode: Mode, where: str) -> Rule:
         raise InvalidArgument("a schema is a JSON object, as JSON Schema 2020-12 has it", field=f"{where}/schema")
     check_schema(schema, f"{where}/schema")
     own = _mode(value["mode"], f"{where}/mode") if value.get("mode") is not None else mode
-    return Rule(schema, own, _classes(schema, f"{where}/schema"))
+    return Rule(schema, own, classes_of(schema, f"{where}/schema"))
 
 
-def _classes(schema: Json, where: str) -> Classes:
-    """What a schema declares of properties, by their names. Where one name has two classes, the stricter holds."""
+def classes_of(schema: Mapping[str, Json], where: str = "") -> Classes:
+    """What a schema declares of properties, by their names. Where one name has two classes, the stricter holds.
+
+    Raises InvalidArgument where what it declares is no class, or stands at no property.
+    """
     found: dict[str, FieldClass] = {}
     for pointer, name, value in _declarations(schema, "", ""):
         place = where + pointer

@@ -79,3 +79,15 @@ def test_an_inferred_plan_lets_pass_what_it_was_made_of_and_tells_no_address(eve
     judge = Judge(plan, 1)
     assert [judge.judge_fields("track", name, fields) for name, fields in events] == [None] * len(events)
     assert "@" not in json.dumps(document)
+
+
+def test_what_the_present_plan_declares_is_declared_again_seen_or_not() -> None:
+    code = {"properties": {"code": {"x-field-class": "sensitive"}, "rare": {"x-field-class": "personal"}}}
+    present = plan_of({"events": {"A": {"schema": code}, "B": {"schema": code}}, "identify": {"schema": code}})
+    events = [seen("A", {"code": "F32", "size": "s", "visit": {"code": "F33"}}) for _ in range(MIN_SEEN_FOR_ENUM)]
+    document = draft_of(events, present.declared())
+    assert plan_of(document).declared() == present.declared()
+    assert "F3" not in json.dumps(document)
+    properties = document["events"]["A"]["schema"]["properties"]
+    assert properties["code"] == {"type": "string", "x-field-class": "sensitive"}
+    assert properties["size"]["enum"] == ["s"]
