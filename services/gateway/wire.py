@@ -1,7 +1,9 @@
 """Between protobuf messages and JSON: field types that all routes share, and one way to read a message."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Annotated, Any, Final, Generic, Self, TypeVar
 
 import msgspec
@@ -11,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 # PostgreSQL's text holds no NUL.
 NO_NUL: Final = r"^[^\x00]*$"
@@ -19,6 +22,8 @@ UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 # A name that is looked up elsewhere: models, versions, services.
 WORD: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 # Stands for an encoded slash inside a segment of a path until it was routed: a noncharacter, so nobody's id holds it.
 SLASH: Final = "\ufdd0"
@@ -165,12 +170,31 @@ def _or_none(value: Any) -> Any:
     return value or None
 
 
+def _can_be_handed_on(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuses what Python reads in a JSON text and no other text can hold."""
+    waiting: list[Any] = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text) if _HALF_PAIR.search(text):
+                raise PydanticCustomError("malformed_text", "a text may not hold half of a surrogate pair")
+            case float(number) if not isfinite(number):
+                raise PydanticCustomError("finite_number", "NaN, Infinity and what is beyond 1.8e308 are no numbers of JSON's")
+            case dict(fields):
+                waiting += [*fields.keys(), *fields.values()]
+            case list(items):
+                waiting += items
+            case _:
+                pass
+    return value
+
+
 def with_slashes(value: Any) -> Any:
     """A segment of a path as its sender meant it."""
     return value.replace(SLASH, "/") if isinstance(value, str) else value
 
 
 # Field types of requests.
+JsonObject = Annotated[dict[str, Any], AfterValidator(_can_be_handed_on)]
 Text = Annotated[str, Field(max_length=1000, pattern=NO_NUL)]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]
 Moment = Annotated[

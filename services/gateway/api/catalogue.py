@@ -19,7 +19,7 @@ from services.gateway.api.features import value_of
 from services.gateway.api.serving import Services
 from services.gateway.clients import LONG_S
 from services.gateway.domain import Scope
-from services.gateway.wire import NO_NUL, Answer, Asked, At, Lower, OrNone, PathRef, plain, set_moment
+from services.gateway.wire import NO_NUL, Answer, Asked, At, JsonObject, Lower, OrNone, PathRef, plain, set_moment
 
 routes = router("Catalogue")
 
@@ -38,7 +38,7 @@ NewKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Sm
 Key = Annotated[NewKey, Path(description="The trait's key.", examples=["wine_spend_90d"])]
 Words = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]
 Definition = Annotated[
-    dict[str, Any],
+    JsonObject,
     Field(
         description="A feature as the contract rapport.features.v1.Feature has it, as JSON, without its name.",
         examples=[_EXAMPLE],

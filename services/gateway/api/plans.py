@@ -13,18 +13,17 @@ from services.gateway.api.admission import needs, router
 from services.gateway.api.serving import SeesPersonal, Services
 from services.gateway.clients import LONG_S
 from services.gateway.domain import Scope
-from services.gateway.wire import Answer, Asked, Cursor, Limit, OrNone, Page, plain
+from services.gateway.wire import Answer, Asked, Cursor, JsonObject, Limit, OrNone, Page, plain
 
 routes = router("Tracking plan")
 
 Mode = Literal["observe", "quarantine", "reject"]
-Schema = dict[str, Any]
 QuarantineId = Annotated[
     str,
     Field(pattern=r"^[0-9a-f]{32}$"),
     Path(alias="quarantineId", description="As the list of the quarantine and the event's receipt have it."),
 ]
-_EXAMPLE: Schema = {
+_EXAMPLE: dict[str, Any] = {
     "type": "object",
     "required": ["order_id"],
     "properties": {
@@ -38,7 +37,7 @@ _EXAMPLE: Schema = {
 class EventRule(Asked):
     """What one kind of event must look like. What the schema does not name is kept all the same."""
 
-    schema_: Schema = Field(
+    schema_: JsonObject = Field(
         default_factory=dict,
         alias="schema",
         examples=[_EXAMPLE],
@@ -127,7 +126,7 @@ class QuarantinedEvent(Answer):
 class EditedProperties(Asked):
     """Properties (of identify and group: traits) in place of the old ones."""
 
-    properties: dict[str, Any] = Field(
+    properties: JsonObject = Field(
         description="Replaces all. For keys without the scope `personal`, the personal ones stay as they are."
     )
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.integration.gateway.conftest import Backstage, Keys
 from tests.integration.gateway.plans_stand_in import HELD, RULE
@@ -60,6 +61,16 @@ async def test_a_wrong_schema_is_a_problem_whose_field_is_the_place(http: httpx.
     assert problem["field"] == "/events/Order Paid/schema/properties/order_id/type"
     problem_of(await http.put("/v1/tracking-plan", json={"event": {}}), 400, "UNKNOWN_FIELD")
     problem_of(await http.put("/v1/tracking-plan", json={"mode": "drop"}), 400, "INVALID_FIELD")
+
+
+@pytest.mark.parametrize(("value", "code"), [('"\\ud800"', "MALFORMED_TEXT"), ("NaN", "INVALID_FIELD")])
+async def test_what_utf_8_or_json_cannot_hold_is_refused_by_its_field(http: httpx.AsyncClient, value: str, code: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    plan = f'{{"events":{{"A":{{"schema":{{"const":{value}}}}}}}}}'
+    problem_of(await http.put("/v1/tracking-plan", content=plan, headers=headers), 400, code)
+    edited = f'{{"properties":{{"a":{value}}}}}'
+    problem = problem_of(await http.post(f"/v1/quarantine/{HELD}:edit", content=edited, headers=headers), 400, code)
+    assert problem["field"] == "properties"
 
 
 async def test_a_plan_is_inferred(http: httpx.AsyncClient) -> None:

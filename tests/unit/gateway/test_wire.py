@@ -1,5 +1,6 @@
 """Between messages and JSON."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from rapport.segmentation.v1 import segmentation_pb2
 from chassis.errors import InvalidArgument
 from services.gateway.api.conditions import DEEPEST, Condition, condition_message, shown
 from services.gateway.api.scores import ScoreResult, written
-from services.gateway.wire import Moment, Ref, enum_name, enum_number, plain, set_moment
+from services.gateway.wire import JsonObject, Moment, Ref, enum_name, enum_number, plain, set_moment
 
 AT = datetime(2011, 9, 10, 12, 30, 0, 250_000, tzinfo=UTC)
 
@@ -168,3 +169,12 @@ def test_a_condition_has_a_greatest_depth() -> None:
     condition_message(nested(DEEPEST))
     with pytest.raises(InvalidArgument, match="nested"):
         condition_message(nested(DEEPEST + 1))
+
+
+@pytest.mark.parametrize("text", ['{"a":["\\ud800"]}', '{"\\udfff":1}', '{"a":{"b":NaN}}', '{"a":-Infinity}', '{"a":1e400}'])
+def test_what_no_other_text_can_hold_is_refused_in_an_object(text: str) -> None:
+    read = TypeAdapter(JsonObject)
+    with pytest.raises(ValidationError, match=r"surrogate pair|no numbers"):
+        read.validate_python(json.loads(text))
+    whole = json.loads('{"a":[1e308,null,"\\ud83d\\ude00",{"b":[[]]}]}')
+    assert read.validate_python(whole) == whole
