@@ -253,7 +253,7 @@ class _Walk:
             key = part.replace("~1", "/").replace("~0", "~")
             if isinstance(found, dict) and key in found:
                 found = found[key]
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            elif isinstance(found, list) and key.isdecimal() and len(key) < 9 and int(key) < len(found):
                 found = found[int(key)]
             else:
                 raise self._error(pointer, "a $ref points to nothing")

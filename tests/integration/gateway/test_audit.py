@@ -13,6 +13,7 @@ from infra.roles import OWNER
 from services.gateway.api.audited import target_of
 from services.gateway.main import Settings
 from tests.integration.gateway.conftest import Keys
+from tests.integration.gateway.reading import problem_of
 
 GUARDED = "UPDATE gateway.audit SET actor = 'nobody' WHERE tenant_id = $1"
 
@@ -40,6 +41,12 @@ async def test_a_change_is_written_down_with_who_asked_and_how_it_ended(http: ht
     assert (first["action"], first["target"], first["status"]) == ("CreateSurvey", "/v1/surveys", 200)
     assert first["requestId"] == made.headers["x-request-id"]
     assert second["status"] == 400
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "0", str(2**63), "9" * 2048])
+async def test_a_cursor_that_no_page_gave_is_refused(http: httpx.AsyncClient, cursor: str) -> None:
+    problem_of(await http.get("/v1/audit", params={"next": cursor}), 400, "INVALID_CURSOR")
+    assert (await http.get("/v1/audit", params={"next": str(2**63 - 1)})).json()["data"] == []
 
 
 async def test_reads_and_events_leave_nothing(http: httpx.AsyncClient, writer: httpx.AsyncClient) -> None:

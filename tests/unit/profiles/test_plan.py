@@ -54,6 +54,7 @@ def of_schema(schema: Any) -> Any:
         (of_schema({"$ref": "https://example.com/a"}), "/events/A b/schema/$ref", "nothing is fetched"),
         (of_schema({"$ref": "file:///etc/passwd"}), "/events/A b/schema/$ref", "nothing is fetched"),
         (of_schema({"$ref": "#anchor"}), "/events/A b/schema/$ref", "nothing is fetched"),
+        (of_schema({"allOf": [{}], "$ref": f"#/allOf/{'9' * 5000}"}), "/events/A b/schema/$ref", "points to nothing"),
         (of_schema({"$ref": "#/$defs/no"}), "/events/A b/schema/$ref", "points to nothing"),
         (of_schema({"$id": "https://example.com"}), "/events/A b/schema/$id", "is not taken"),
         (
