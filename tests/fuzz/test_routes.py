@@ -22,7 +22,8 @@ from tests.part import Keys, Part
 MISSING = {"REGISTRY_UNAVAILABLE", "METRICS_UNAVAILABLE"}
 # Jobs of their own, or a reading of all that was ever changed: seldom is enough.
 SELDOM = {
-    "POST /v1/exports", "POST /v1/recommendations:rebuild", "POST /v1/import-jobs", "POST /v1/matching:run", "GET /v1/audit:verify",
+    "POST /v1/exports", "POST /v1/recommendations:rebuild", "POST /v1/import-jobs", "POST /v1/matching:run",
+    "GET /v1/audit:verify",
 }  # fmt: skip
 # The server's own answer to what it cannot read as HTTP, a header without a name for one: no request came to be.
 NO_HTTP = "Invalid HTTP request received."
