@@ -10,6 +10,7 @@ import msgspec
 
 from chassis import telemetry
 from chassis.errors import InvalidArgument, NotFound, Reason
+from services.profiles.domain.classify import UNDECLARED, Classes
 from services.profiles.domain.plan import MAX_PLAN_BYTES, Plan, plan_of
 from services.profiles.domain.violations import MAX_GROUPS
 from services.profiles.jsontext import dumps, loads
@@ -49,6 +50,11 @@ class Plans:
         if time.monotonic() >= known.until:
             await self._refresh(tenant_id, known)
         return known.judge
+
+    async def classes(self, tenant_id: str, type_: str, name: str) -> Classes:
+        """What the plan in effect declares of a call's fields."""
+        judge = await self.judge(tenant_id)
+        return judge.classes(type_, name) if judge else UNDECLARED
 
     def is_full(self, tenant_id: str) -> bool:
         """Whether as many events wait as may; as old as the plan at hand."""

@@ -60,8 +60,7 @@ class Portraits:
         profile_id, node_ids = await self._lookup.person(tenant, ref, at)
         rows = await self._store.read(tenant.tenant_id, node_ids, at)
         public, personal = _merged(rows.traits), await self._personal(tenant, rows.sealed)
-        judge = await self._plans.judge(tenant.tenant_id)
-        if declared := judge.classes("identify", "") if judge else classify.UNDECLARED:
+        if declared := await self._plans.classes(tenant.tenant_id, "identify", ""):
             public, older = classify.split(public, classify.Kind.TRAITS, declared)  # from before they were declared
             personal = classify.join(personal, older)
         known = Known(

@@ -177,8 +177,7 @@ class Quarantine:
         return None if verdict is None or verdict.lets_pass else verdict
 
     async def _classes(self, tenant: Tenant, opened: Opened) -> classify.Classes:
-        judge = await self._plans.judge(tenant.tenant_id)
-        return judge.classes(opened.event.type, opened.name) if judge else classify.UNDECLARED
+        return await self._plans.classes(tenant.tenant_id, opened.event.type, opened.name)
 
     async def _part_anew(self, tenant: Tenant, opened: Opened) -> None:
         """The present plan may declare more of its fields than the one that held it back."""

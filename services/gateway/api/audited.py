@@ -77,10 +77,9 @@ Audit = Annotated[AuditStore, Depends(_audit)]
 
 async def page_of(audit: AuditStore, limit: Limit, cursor: Cursor) -> Page[Change]:
     """Newest first. Raises InvalidArgument for a cursor that is none."""
-    before = int(cursor or _NEWEST) if cursor.isdecimal() or not cursor else 0
-    if not 0 < before <= _NEWEST:
+    if cursor and not (cursor.isdecimal() and 0 < int(cursor) <= _NEWEST):
         raise InvalidArgument("the cursor is not one that this list gave", reason=Reason.INVALID_CURSOR, field="next")
-    rows = await audit.page(context.tenant(), before, limit + 1)
+    rows = await audit.page(context.tenant(), int(cursor) if cursor else _NEWEST, limit + 1)
     changes = [
         Change(
             audit_id=row.audit_id, at=row.at, actor=row.actor, action=row.action, target=row.target,
