@@ -190,8 +190,8 @@ def _traits_of(known: Known, roots: tuple[str, ...]) -> list[Entry]:
             parts = value.items() if isinstance(value, dict) else [("", value)]
             for name, part in parts:
                 whole = f"{key}.{name}" if name else key
-                sensitive = personal and (is_sensitive(whole, part, known.classes) or is_sensitive(name, None, known.classes))
-                entries.append(Entry(whole, text(part), personal=personal, sensitive=sensitive))
+                own, inner = is_sensitive(key, None, known.classes), is_sensitive(name or key, part, known.classes)
+                entries.append(Entry(whole, text(part), personal=personal, sensitive=personal and (own or inner)))
     return entries
 
 

@@ -38,6 +38,13 @@ def test_traits_are_sensitive_also_where_the_tenant_declares_it() -> None:
     }  # fmt: skip
 
 
+def test_all_parts_of_a_trait_that_is_declared_sensitive_are() -> None:
+    personal = {"preferences": {"colour": "red", "sizes": [1]}, "hobby": "tea"}
+    portrait = blocks(replace(NOBODY, personal=personal, classes={"preferences": FieldClass.SENSITIVE}))
+    entries = {entry.name: entry.sensitive for entry in portrait["psychology"]}
+    assert entries == {"hobby": False, "preferences.colour": True, "preferences.sizes": True}
+
+
 def test_consumption_is_orders_money_and_favourites() -> None:
     features = {"orders_count": ("4", "orders"), "revenue_total": ("50.02", "currency"), "refunds_total": ("5.00", "currency")}
     known = replace(NOBODY, features=features, categories=[Favourite("kitchen", Decimal("12.000"))])
