@@ -9,17 +9,28 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+import asyncpg
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry.trace import SpanKind
 
 from chassis import context, telemetry, tracing
-from chassis.errors import INTERNAL_MESSAGE, Error, Exhausted, Reason, Unavailable, error_class_of, status_of
+from chassis.errors import (
+    INTERNAL_MESSAGE,
+    Error,
+    Exhausted,
+    InvalidArgument,
+    Reason,
+    Unavailable,
+    error_class_of,
+    status_of,
+)
 
 DOMAIN: Final = "rapport"
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -146,8 +157,8 @@ class _Guard(grpc.aio.ServerInterceptor):
                 code = grpc.StatusCode.CANCELLED
                 raise
             except Exception as error:
-                if isinstance(error, Error) and type(error) is not Error:
-                    code, failure = status_of(error).grpc, error
+                if told := _told(error, request):
+                    code, failure = status_of(told).grpc, told
                 else:  # a bug of ours, or one behind us that came as a bare Error
                     code = grpc.StatusCode.INTERNAL
                     telemetry.logger().error("a call failed", route=name, exc_info=True)
@@ -174,6 +185,29 @@ def _call_of(call: grpc.aio.ServicerContext[Any, Any]) -> context.Call:
         deadline=time.monotonic() + remaining_s if remaining_s is not None else None,
         traceparent=metadata.get(tracing.TRACEPARENT, "") if tracing.on() else "",
     )
+
+
+def _told(error: Exception, request: Message) -> Error | None:
+    """What its caller hears of it; None where it is no fault of the caller's."""
+    if isinstance(error, Error):
+        return error if type(error) is not Error else None
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError):  # every text may hold a NUL but PostgreSQL's
+        for field, value in request.ListFields():
+            if _holds_nul(value):
+                reason = Reason.MALFORMED_TEXT
+                return InvalidArgument("a text holds a NUL byte, which cannot be stored", reason=reason, field=field.name)
+    return None
+
+
+def _holds_nul(value: object) -> bool:
+    """Whether any text of a field's value does, at any depth."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, Message):
+        return any(_holds_nul(each) for _, each in value.ListFields())
+    if isinstance(value, Mapping):
+        return any(_holds_nul(key) or _holds_nul(each) for key, each in value.items())
+    return isinstance(value, Sequence) and not isinstance(value, bytes) and any(_holds_nul(each) for each in value)
 
 
 def _attributes(method: str) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from rapport.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServicer_to_
 from chassis import context, rpc
 from chassis.errors import TABLE, Denied, Error, Exhausted, InvalidArgument, NotFound, Reason, Unavailable
 from infra.ports import free_port
+from tests.integration.chassis.logs import World
 from tests.integration.chassis.servers import LIST, SERVICE, Place, Weather
 from tests.unit.chassis.output import process_output
 
@@ -43,6 +44,42 @@ async def test_an_error_crosses_the_wire_as_itself(place: Place, cls: type[Error
     assert type(got) is cls
     assert (got.message, got.reason, got.field) == (sent.message, sent.reason, sent.field)
     assert (got.metadata, got.retry_after_s) == ({"limit": "128"}, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        (pb.CreateExperimentRequest(experiment_id="e", hypothesis="a\0b"), "hypothesis"),
+        (pb.CreateExperimentRequest(experiment_id="e", variants=[pb.Variant(key="a"), pb.Variant(key="\0")]), "variants"),
+    ],
+)
+async def test_a_text_that_postgresql_cannot_hold_is_a_fault_of_its_caller(
+    place: Place, world: World, asked: pb.CreateExperimentRequest, field: str
+) -> None:
+    weather, stub = await place.serving()
+    texts = [asked.hypothesis, *(each.key for each in asked.variants)]
+
+    async def store(call: Any) -> None:
+        async with world.database.connection() as connection:
+            await connection.execute("SELECT $1::text[]", texts)
+
+    weather.behave = store
+    with pytest.raises(InvalidArgument, match="a text holds a NUL byte") as received:
+        await stub.CreateExperiment(asked)
+    assert (received.value.reason, received.value.field) == (Reason.MALFORMED_TEXT, field)
+
+
+async def test_a_nul_that_came_from_nobody_is_a_bug_of_ours(place: Place, world: World) -> None:
+    weather, stub = await place.serving()
+
+    async def store(call: Any) -> None:
+        async with world.database.connection() as connection:
+            await connection.execute("SELECT $1::text", "\0")
+
+    weather.behave = store
+    with pytest.raises(Error, match="internal error") as received:
+        await stub.CreateExperiment(pb.CreateExperimentRequest(experiment_id="e", variants=[pb.Variant(key="a")]))
+    assert received.value.reason is Reason.INTERNAL
 
 
 async def test_an_error_through_two_services_is_still_itself(place: Place) -> None:
