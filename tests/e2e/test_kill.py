@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Any
 
 import grpc
 import httpx
@@ -16,10 +15,12 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from infra.topology import Ports
 from tests.e2e.shop import wait_until_fresh
+from tests.timeline import numbers_in
 
 VICTIMS = ["profiles", "gateway", "segmentation", "scoring", "recommendation", "feedback", "evaluation", "postgres"]
 SENDERS = 4
 RECOVERY_S = 60
+EVENT = "Kill Test"
 
 
 class Sender(threading.Thread):
@@ -45,7 +46,7 @@ class Sender(threading.Thread):
     def _send(self, http: httpx.Client, number: int) -> bool:
         body = {
             "userId": self.user,
-            "event": "Kill Test",
+            "event": EVENT,
             "messageId": f"{self.user}-{number}",
             "properties": {"number": number},
         }
@@ -64,20 +65,6 @@ class Sender(threading.Thread):
             time.sleep(0.1)
         self.trouble = f"event {number} was never answered"
         return False
-
-
-def stored(client: httpx.Client, user: str) -> Counter[int]:
-    """How often each numbered event is in a profile's timeline."""
-    numbers: Counter[int] = Counter()
-    params: dict[str, Any] = {"limit": 1000}
-    while True:
-        page = client.get(f"/v1/profiles/user_id:{user}/events", params=params)
-        page.raise_for_status()
-        events = page.json()
-        numbers.update(int(event["properties"]["number"]) for event in events["data"] if event["name"] == "Kill Test")
-        if not events["hasMore"]:
-            return numbers
-        params["next"] = events["next"]
 
 
 @pytest.mark.timeout(600)
@@ -102,7 +89,7 @@ def test_every_accepted_event_is_there_exactly_once_whatever_was_killed(platform
     print(f"{sum(len(each.accepted) for each in senders)} events accepted, {sum(each.failures for each in senders)} repeats")
     for sender in senders:
         assert len(sender.accepted) > 50
-        assert stored(client, sender.user) == Counter(sender.accepted)
+        assert numbers_in(client, sender.user, EVENT) == Counter(sender.accepted)
 
 
 def wait_for_return(platform, victim: str, old_pid: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
@@ -19,6 +20,8 @@ INPUTS = int(os.environ.get("RAPPORT_FUZZ_INPUTS", "1000"))
 USUAL = 1000
 # Hypothesis remembers what it has made, to make nothing twice: a million would not fit into memory.
 SLICE = 2_000
+# Of what is made up past Hypothesis: one choice, where many would take long.
+seeds = st.integers(0, 2**64 - 1)
 
 
 class Run(Protocol):

@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 from hypothesis import strategies as st
 
-from tests.fuzz.conftest import Run
+from tests.fuzz.conftest import Run, seeds
 from tests.part import Keys, Part
 
 TYPES = ("identify", "track", "page", "screen", "group", "alias")
@@ -93,7 +93,6 @@ wrong: dict[str, st.SearchStrategy[Any]] = {
 
 # Made once: a strategy that is made anew for each input is checked anew, too.
 twentieth = st.integers(0, 19)
-seeds = st.integers(0, 2**64 - 1)
 wrongs = st.lists(st.tuples(st.sampled_from(list(wrong)), st.booleans()), max_size=2)
 
 

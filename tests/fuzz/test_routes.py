@@ -15,7 +15,7 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
-from tests.fuzz.conftest import Run
+from tests.fuzz.conftest import Run, seeds
 from tests.part import Keys, Part
 
 # Nobody runs a model registry or a Prometheus here; that a service behind is busy is no fault either.
@@ -29,7 +29,6 @@ SELDOM = {
 NO_HTTP = "Invalid HTTP request received."
 # A case takes longer to make than to answer: each is sent as it is and then altered, a place at a time.
 ALTERED = 3
-seeds = st.integers(0, 2**64 - 1)
 VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 0.5, 2**31, 2**63, 10**30, 1e308, float("nan"), [], {}, [[]], {"": None},
     "", "\x00", " ", "null", "a" * 300, "\ud800", "\U0001f600", "../..", "1,2", "%", "user_id:ada", "ada@example.com",
