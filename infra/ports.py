@@ -1,5 +1,7 @@
 """Free and taken ports of 127.0.0.1."""
 
+import itertools
+import random
 import socket
 from pathlib import Path
 
@@ -10,10 +12,19 @@ from infra.failure import Refusal
 HOST = "127.0.0.1"
 
 
+# Below those that Linux gives to outgoing connections (ip_local_port_range, from 32768), and below Kubernetes' node ports. A
+# port of theirs is gone as soon as its process is away: somebody's next connection has it, even one to this very port.
+_FIRST, _LAST = 10_000, 29_999
+_places = itertools.count(random.SystemRandom().randint(_FIRST, _LAST))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """One that nobody holds. It stays free while the process that it is for is away, and is given once."""
+    for place in itertools.islice(_places, _LAST - _FIRST + 1):
+        port = _FIRST + place % (_LAST - _FIRST + 1)
+        if is_free(port):
+            return port
+    raise Refusal(f"No port of {HOST} from {_FIRST} to {_LAST} is free.")
 
 
 def is_free(port: int) -> bool:

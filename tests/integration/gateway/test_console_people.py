@@ -3,7 +3,6 @@
 import asyncio
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from infra.ports import free_port
 from infra.postgres import Temporary
 from services.gateway.main import Settings
 from tests.browser import DESK, Reader, needs_browser, open_browser
@@ -32,12 +32,6 @@ CUSTOMER = "/console/customers/user_id:ada"
 def provider() -> Iterator[IdentityProvider]:
     with identity_provider() as provider:
         yield provider
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def with_people(settings: Settings, issuer: str, **more: Any) -> Settings:
