@@ -93,6 +93,10 @@ class Reason(Enum):
     INTERNAL = "A bug on our side; the request id finds it in the log."
 
 
+class CannotStart(Exception):
+    """What only whoever runs a process can mend; its message says what would be right, and holds no secret."""
+
+
 class Error(Exception):
     """Something that a caller is told. `message` says what was wrong, `field` where; neither holds personal data."""
 

@@ -13,7 +13,8 @@ from prometheus_client import start_http_server
 
 from chassis import context, rpc, telemetry, tracing
 from chassis.db import Database, connect
-from chassis.errors import Error
+from chassis.errors import CannotStart, Error
+from chassis.listening import listening
 from chassis.settings import ServiceSettings
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -89,6 +90,9 @@ def carry_out(service: str, settings: ServiceSettings, work: Coroutine[Any, Any,
     except Error as error:
         telemetry.logger().error("the process cannot go on", reason=error.reason.name, detail=error.message)
         sys.exit(2)
+    except CannotStart as error:
+        telemetry.logger().error("the process cannot start", detail=str(error))
+        sys.exit(2)
 
 
 async def _serve(service: str, settings: SettingsT, assemble: Callable[[SettingsT, Host], Awaitable[None]]) -> None:
@@ -128,5 +132,6 @@ def catch_signals(stopping: asyncio.Event) -> None:
 def serve_metrics(service: str, settings: ServiceSettings) -> None:
     """Prometheus' /metrics on its own port, from a thread."""
     address, port = settings.metrics_listen.rsplit(":", 1)
-    start_http_server(int(port), address)
+    with listening(settings.metrics_listen, "metrics"):
+        start_http_server(int(port), address)
     telemetry.BUILD.labels(service, settings.version).set(1)

@@ -31,6 +31,7 @@ from chassis.errors import (
     error_class_of,
     status_of,
 )
+from chassis.listening import listening
 
 DOMAIN: Final = "rapport"
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -93,11 +94,12 @@ class Server:
         self._names.extend(service.full_name for service in contract.services_by_name.values())
 
     async def start(self, listen: str) -> int:
-        """Listens on `host:port`; returns the port (port 0 takes a free one)."""
+        """Listens on `host:port`; returns the port (port 0 takes a free one). Raises CannotStart."""
         reflection.enable_server_reflection(self._names, self._server)
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self.set_ready(False)
-        port = self._server.add_insecure_port(listen)
+        with listening(listen, "gRPC"):
+            port = self._server.add_insecure_port(listen)
         await self._server.start()
         return port
 

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from chassis import telemetry
 from chassis.errors import Unavailable
+from chassis.listening import listening
 from chassis.process import Host, carry_out, catch_signals, keep_what_stands, serve_metrics
 from chassis.settings import ServiceSettings, prefix_of
 from services.gateway import api, clients, erasing
@@ -150,8 +151,9 @@ async def count_replicas(store: ReplicaStore, replica_id: UUID, keyring: Keyring
 
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI, settings: Settings) -> AsyncGenerator[int]:
-    """Answers HTTP while inside; gives the port. At the end lets requests in flight finish."""
-    listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    """Answers HTTP while inside; gives the port. At the end lets requests in flight finish. Raises CannotStart."""
+    with listening(f"{settings.host}:{settings.port}", "HTTP"):
+        listener = socket.create_server((settings.host, settings.port), backlog=2048)
     config = uvicorn.Config(
         api.at_the_door(app),
         loop="uvloop",

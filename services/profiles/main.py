@@ -31,7 +31,7 @@ from rapport.profiles.v1.receipts_pb2_grpc import add_ReceiptBookServicer_to_ser
 from rapport.profiles.v1.retention_pb2_grpc import add_RetentionServicer_to_server
 
 from chassis.db import Database, connect
-from chassis.errors import Unavailable
+from chassis.errors import CannotStart, Unavailable
 from chassis.log import Cursor, Reader
 from chassis.process import Host, run
 from ml.features.compile import SESSION
@@ -269,12 +269,12 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 async def refuse_forgetful(store: TenantStore) -> None:
-    """Raises RuntimeError where a commit would not be on disk: a receipt would be a lie."""
+    """Raises CannotStart where a commit would not be on disk: a receipt would be a lie."""
     weak = {
         name for name, setting in (await store.durability()).items() if setting not in ("on", "remote_write", "remote_apply")
     }
     if weak:
-        raise RuntimeError(f"PostgreSQL may lose what it has acknowledged: {', '.join(sorted(weak))} must be on")
+        raise CannotStart(f"PostgreSQL may lose what it has acknowledged: {', '.join(sorted(weak))} must be on")
 
 
 async def maintain(store: TenantStore, database: Database) -> None:

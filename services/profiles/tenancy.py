@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chassis import context
-from chassis.errors import Conflict, InvalidArgument, NotFound
+from chassis.errors import CannotStart, Conflict, InvalidArgument, NotFound
 from services.profiles.domain.clock import ClockKind, microseconds, tenant_now
 from services.profiles.domain.identifiers import KeptRules, rules_of
 from services.profiles.store.tenants import TenantStore
@@ -55,12 +55,12 @@ class Tenants:
         return dict(self._known)
 
     async def check_master_key(self) -> None:
-        """Raises RuntimeError where the master key is not the one that the stored keys are wrapped with."""
+        """Raises CannotStart where the master key is not the one that the stored keys are wrapped with."""
         if (tenant_id := await self._store.find_any()) is not None:
             try:
                 await self.find(tenant_id)
             except Unreadable:
-                raise RuntimeError("the master key is not the one that this database's keys are wrapped with") from None
+                raise CannotStart("the master key is not the one that this database's keys are wrapped with") from None
 
     async def create(self, tenant_id: str, clock: ClockKind) -> bool:
         """False: it was there already. Raises InvalidArgument for a bad name, Conflict where its clock is another one."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -19,18 +20,50 @@ async def test_a_database_that_does_not_answer_is_named_without_its_password() -
     assert "secret" not in error.value.message
 
 
-def test_a_process_that_cannot_start_says_why_in_its_last_line() -> None:
-    url = f"postgresql://role:secret@127.0.0.1:{free_port()}/rapport"
-    code = (
-        "import asyncio; from chassis import db, process; from chassis.settings import ServiceSettings\n"
-        "async def work(): await db.connect(__import__('os').environ['URL'], patience_s=0.1)\n"
-        "process.carry_out('weather', ServiceSettings(), work())"
-    )
+CANNOT_CONNECT = """
+async def work(): await db.connect(os.environ['URL'], patience_s=0.1)
+process.carry_out('weather', ServiceSettings(), work())
+"""
+CANNOT_ANSWER = """
+async def assemble(settings, host): pass
+process.run('weather', ServiceSettings(listen=os.environ['URL']), assemble)
+"""
+CANNOT_BE_MEASURED = """
+async def assemble(settings, host): pass
+process.run('weather', ServiceSettings(metrics_listen=os.environ['URL']), assemble)
+"""
+CANNOT_SERVE = """
+import asyncio
+from services.gateway.main import Settings, serving
+async def serve():
+    host, port = os.environ['URL'].split(':')
+    async with serving(None, Settings(host=host, port=port)): pass
+process.carry_out('weather', ServiceSettings(), serve())
+"""
+
+
+def _said(code: str, url: str) -> dict[str, str]:
+    """The only line of a process that cannot start. gRPC's core may tell the cause of its own, beside the log."""
+    code = f"import os\nfrom chassis import db, process\nfrom chassis.settings import ServiceSettings\n{code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "URL": url})
     assert done.returncode == 2
-    assert done.stderr == ""
+    assert "Traceback" not in done.stderr
     (line,) = done.stdout.splitlines()
-    assert json.loads(line)["reason"] == "DATABASE_UNAVAILABLE"
+    return json.loads(line)
+
+
+def test_a_process_without_its_database_says_so() -> None:
+    said = _said(CANNOT_CONNECT, f"postgresql://role:secret@127.0.0.1:{free_port()}/rapport")
+    assert said["reason"] == "DATABASE_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("code", "purpose"), [(CANNOT_ANSWER, "gRPC"), (CANNOT_BE_MEASURED, "metrics"), (CANNOT_SERVE, "HTTP")]
+)
+def test_a_process_whose_address_is_taken_says_which(code: str, purpose: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert _said(code, address)["detail"].startswith(f"{address} cannot be had for {purpose}: ")
 
 
 def test_migrations_without_their_database_say_so_in_one_line() -> None:

@@ -11,7 +11,7 @@ from rapport.profiles.v1 import event_pb2
 from rapport.profiles.v1 import profiles_pb2 as pb
 
 from chassis import context
-from chassis.errors import NotFound
+from chassis.errors import CannotStart, NotFound
 from infra.postgres import Temporary
 from services.profiles.main import refuse_forgetful
 from services.profiles.store.receipts import ReceiptStore
@@ -54,7 +54,7 @@ async def test_a_database_that_forgets_is_refused(platform_database: Temporary) 
         async def durability(self) -> dict[str, str]:
             return {"fsync": "on", "synchronous_commit": "off", "full_page_writes": "on"}
 
-    with pytest.raises(RuntimeError, match="synchronous_commit must be on"):
+    with pytest.raises(CannotStart, match="synchronous_commit must be on"):
         await refuse_forgetful(Forgetful(None))  # pyright: ignore[reportArgumentType]
 
 

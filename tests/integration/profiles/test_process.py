@@ -84,5 +84,6 @@ async def test_a_foreign_master_key_is_refused_at_the_start(
     platform_database: Temporary, tmp_path: Path, profiles: Profiles
 ) -> None:
     with _process(platform_database, tmp_path, free_port()) as process:
-        assert process.wait(timeout=60) != 0
-    assert "the master key is not the one" in (tmp_path / "process.log").read_text()
+        assert process.wait(timeout=60) == 2
+    last = (tmp_path / "process.log").read_text().splitlines()[-1]
+    assert "the master key is not the one" in json.loads(last)["detail"]
