@@ -124,18 +124,22 @@ class Consents:
             await asyncio.sleep(0.02)
         raise Unavailable("it is recorded, and not to be seen yet: events are being projected", retry_after_s=_PATIENCE_S)
 
-    async def standings(self, tenant: Tenant, profile_id: UUID) -> list[Standing]:
-        """Of all purposes that were declared or spoken of, for all channels and for those that something was said of."""
-        known = await self._store.known(tenant.tenant_id, [profile_id], None)
+    async def standings(self, tenant: Tenant, node_id: UUID) -> list[Standing]:
+        """Of all purposes that were declared or spoken of, for all channels and for those that something was said of.
+
+        Of the person that the node belongs to.
+        """
+        known = await self._store.known(tenant.tenant_id, [node_id], None)
+        profile_id = known.profile_of.get(node_id, node_id)
         records = known.records.get(profile_id, [])
         uses = {Use(purpose) for purpose in known.bases} | {Use(each.purpose, each.channel) for each in records}
         uses |= {Use(each.purpose) for each in records}
         ordered = sorted(uses, key=lambda use: (use.purpose, use.channel is not Channel.ANY, use.channel))
         return [_standing(known, profile_id, use) for use in ordered]
 
-    async def history(self, tenant: Tenant, profile_id: UUID, before: Place, limit: int) -> list[Record]:
-        """Newest first."""
-        return await self._store.history(tenant.tenant_id, profile_id, before, limit)
+    async def history(self, tenant: Tenant, node_id: UUID, before: Place, limit: int) -> list[Record]:
+        """Of the person that the node belongs to, newest first."""
+        return await self._store.history(tenant.tenant_id, node_id, before, limit)
 
     async def check(self, tenant: Tenant, refs: Sequence[str], uses: Sequence[Use]) -> list[Check]:
         """In the order of the references. Raises InvalidArgument."""

@@ -16,7 +16,6 @@ from services.profiles.lookup import Lookup
 from services.profiles.people import People
 from services.profiles.store.erasures import TABLES
 from services.profiles.store.exports import Place
-from services.profiles.store.profiles import ProfileStore
 from services.profiles.tenancy import Tenant
 from services.profiles.vault import Unreadable, open_sealed
 
@@ -51,16 +50,14 @@ class Disclosure:
 class Disclosures:
     """Reads for one person."""
 
-    def __init__(self, database: Database, profiles: ProfileStore, lookup: Lookup, people: People) -> None:
+    def __init__(self, database: Database, lookup: Lookup, people: People) -> None:
         self._database = database
-        self._profiles = profiles
         self._lookup = lookup
         self._people = people
 
     async def page(self, tenant: Tenant, ref: str, after: Place | None, limit: int) -> Disclosure:
         """Raises NotFound, or InvalidArgument."""
-        profile_id = await self._lookup.one(tenant, ref)
-        node_ids = await self._profiles.nodes(tenant.tenant_id, profile_id)
+        profile_id, node_ids = await self._lookup.person(tenant, ref)
         start = after or Place(0, 0)
         arguments = (tenant.tenant_id, node_ids, str(start.xid), start.seq, limit + 1)
         async with self._database.connection() as connection:

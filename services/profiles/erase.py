@@ -26,7 +26,6 @@ from services.profiles.jsontext import dumps
 from services.profiles.lookup import Lookup
 from services.profiles.store.erasures import ErasureRow, ErasureStore
 from services.profiles.store.log import Entry
-from services.profiles.store.profiles import ProfileStore
 from services.profiles.tenancy import Tenant, Tenants
 
 SOURCE: Final = "rapport.profiles"
@@ -47,9 +46,8 @@ Redact = Callable[[str, Sequence[UUID], datetime], Awaitable[Mapping[str, int]]]
 class Erasures:
     """Takes them, and carries them out."""
 
-    def __init__(self, store: ErasureStore, profiles: ProfileStore, lookup: Lookup, tenants: Tenants, redact: Redact) -> None:
+    def __init__(self, store: ErasureStore, lookup: Lookup, tenants: Tenants, redact: Redact) -> None:
         self._store = store
-        self._profiles = profiles
         self._lookup = lookup
         self._tenants = tenants
         self._redact = redact
@@ -58,8 +56,7 @@ class Erasures:
         """Raises NotFound, or InvalidArgument. `services` are those that must confirm."""
         if not reason.strip() or len(reason) > MAX_REASON or "\x00" in reason:
             raise InvalidArgument(f"a reason has 1 to {MAX_REASON} characters", field="reason")
-        profile_id = await self._lookup.one(tenant, ref)
-        node_ids = await self._profiles.nodes(tenant.tenant_id, profile_id)
+        profile_id, node_ids = await self._lookup.person(tenant, ref)
         return await self._store.begin(
             tenant.tenant_id, uuid4(), profile_id, node_ids, reason, context.current().actor, sorted(services)
         )

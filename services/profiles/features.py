@@ -14,7 +14,8 @@ from ml.features import catalogue
 from ml.features.compile import Compiled, compile_online
 from services.profiles.domain.clock import moment_of
 from services.profiles.lookup import nodes_of
-from services.profiles.store.features import FeatureStore
+from services.profiles.people import unknown_profile
+from services.profiles.store.features import FeatureStore, Read
 from services.profiles.tenancy import Tenant, present_us
 
 # Whoever names no feature gets the features of the churn model: it reads them in this order.
@@ -47,13 +48,7 @@ class Features:
         chosen = names or _DEFAULT
         sets = list(dict.fromkeys(catalogue.SET_OF[name] for name in chosen))
         node_ids = nodes_of(tenant, refs)
-        read = await self._store.read(
-            tenant.tenant_id,
-            node_ids,
-            at,
-            lambda newest: moment_of(present_us(tenant.clock, newest)),
-            [self.sets[name].sql for name in sets],
-        )
+        read = await self._read(tenant, node_ids, at, sets)
         found = [
             {row.profile_id: row for row in map(self.sets[name].decode, records)}
             for name, records in zip(sets, read.records, strict=True)
@@ -66,10 +61,18 @@ class Features:
             rows.append(_row(ref, own, places))
         return Computed(read.at, list(chosen), rows)
 
-    async def of_profile(self, tenant: Tenant, profile_id: UUID, at: datetime) -> Sequence[features_pb2.FeatureValue]:
-        """The churn model's, of a profile that was known at `at`."""
-        record = await self._store.one(tenant.tenant_id, profile_id, at, self.compiled.sql)
-        return self.compiled.decode(record).values
+    async def of_node(self, tenant: Tenant, node_id: UUID, at: datetime) -> Sequence[features_pb2.FeatureValue]:
+        """The churn model's, of the profile that a node belonged to. Raises NotFound where nobody knew it."""
+        read = await self._read(tenant, [node_id], at, ["churn"])
+        if not read.profile_of:
+            raise unknown_profile("ref")
+        return self.compiled.decode(read.records[0][0]).values
+
+    async def _read(self, tenant: Tenant, node_ids: Sequence[UUID], at: datetime | None, sets: Sequence[str]) -> Read:
+        queries = [self.sets[name].sql for name in sets]
+        return await self._store.read(
+            tenant.tenant_id, node_ids, at, lambda newest: moment_of(present_us(tenant.clock, newest)), queries
+        )
 
     async def first(self, tenant: Tenant, limit: int) -> list[str]:
         """So many profiles, a fair sample where there are more."""

@@ -26,7 +26,7 @@ from services.profiles.draft import Fact
 from services.profiles.ingest import Ingest
 from services.profiles.jsontext import dumps, loads
 from services.profiles.lookup import Lookup, node_of
-from services.profiles.people import People
+from services.profiles.people import People, unknown_profile
 from services.profiles.store.identities import Evidence, IdentityStore, NodeRow
 from services.profiles.store.issues import IssueStore
 from services.profiles.store.kinship import Kin
@@ -102,7 +102,8 @@ class Identities:
                 "this identifier names the profile itself; say in `from` which of the others it is not", field="part"
             )
         kin, _ = await self._store.around(tenant.tenant_id, [profile_id])
-        now = await self._profiles.resolve(tenant.tenant_id, [gone, stays])
+        now = await self._profiles.resolve(tenant.tenant_id, [gone, stays, profile_id])
+        profile_id = now.get(profile_id, profile_id)  # part of another meanwhile
         for node, field in ((gone, "part"), (stays, "from")):
             if node not in now or (now[node] != profile_id and not _is_parted(kin.rulings, pair_of(gone, stays))):
                 raise InvalidArgument(f"{field} is no identifier of this profile; its identity graph lists them", field=field)
@@ -151,6 +152,9 @@ class Identities:
         """Raises NotFound, or InvalidArgument."""
         profile_id = await self._lookup.one(tenant, ref)
         kin, resolved = await self._store.around(tenant.tenant_id, [profile_id])
+        if profile_id not in resolved.steps:
+            raise unknown_profile("ref")
+        profile_id = resolved.steps[profile_id][-1].profile_id  # part of another meanwhile
         mine = [node for node, steps in resolved.steps.items() if steps[-1].profile_id == profile_id]
         links = sorted((link for link in kin.links if not {link.a, link.b}.isdisjoint(mine)), key=lambda link: link.order)[
             :MAX_LINKS_SHOWN
@@ -173,7 +177,7 @@ class Identities:
         )
 
     async def _since(self, tenant: Tenant, profile_id: UUID) -> dict[UUID, datetime]:
-        row = await self._profiles.find(tenant.tenant_id, profile_id)
+        row = await self._profiles.of_node(tenant.tenant_id, profile_id)
         return {each.node_id: each.since for each in row.identities} if row else {}
 
     async def _personal(self, tenant: Tenant, nodes: Sequence[UUID]) -> dict[UUID, str]:

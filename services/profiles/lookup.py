@@ -8,7 +8,7 @@ from uuid import UUID
 from chassis.errors import InvalidArgument
 from services.profiles.domain import refs
 from services.profiles.people import unknown_profile
-from services.profiles.store.profiles import ProfileRow, ProfileStore
+from services.profiles.store.profiles import Person, ProfileRow, ProfileStore
 from services.profiles.tenancy import Tenant
 
 MAX_REFS: Final = 1_000
@@ -37,9 +37,13 @@ class Lookup:
             raise unknown_profile("ref")
         return found[node_id]
 
-    async def person(self, tenant: Tenant, ref: str, at: datetime) -> tuple[UUID, list[UUID]]:
-        """(the profile, its nodes) as they were known at an instant. Raises NotFound, or InvalidArgument."""
-        found = await self._store.person_at(tenant.tenant_id, node_of(tenant, ref, "ref"), at)
+    async def person(self, tenant: Tenant, ref: str, *, at: datetime | None = None) -> Person:
+        """The profile and its nodes. Raises NotFound, or InvalidArgument."""
+        node_id = node_of(tenant, ref, "ref")
+        if at is None:
+            found = await self._store.person(tenant.tenant_id, node_id)
+        else:
+            found = await self._store.person_at(tenant.tenant_id, node_id, at)
         if found is None:
             raise unknown_profile("ref")
         return found

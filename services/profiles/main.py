@@ -131,8 +131,8 @@ def parts(database: Database, vault: Vault, archive: Archive) -> Parts:
 def privacy(database: Database, assembled: Parts) -> tuple[Erasures, PrivacyRpc]:
     """Exports and erasures."""
     store = ErasureStore(database)
-    erasures = Erasures(store, assembled.profiles, assembled.lookup, assembled.tenants, assembled.archive.redact)
-    disclosures = Disclosures(database, assembled.profiles, assembled.lookup, assembled.people)
+    erasures = Erasures(store, assembled.lookup, assembled.tenants, assembled.archive.redact)
+    disclosures = Disclosures(database, assembled.lookup, assembled.people)
     return erasures, PrivacyRpc(assembled.tenants, disclosures, erasures, store)
 
 

@@ -57,7 +57,7 @@ class Portraits:
         """Raises NotFound, or InvalidArgument. `at` None: the tenant's present."""
         if at is None:
             at = moment_of(await self._tenants.now_us(tenant))
-        profile_id, node_ids = await self._lookup.person(tenant, ref, at)
+        profile_id, node_ids = await self._lookup.person(tenant, ref, at=at)
         rows = await self._store.read(tenant.tenant_id, node_ids, at)
         public, personal = _merged(rows.traits), await self._personal(tenant, rows.sealed)
         if declared := await self._plans.classes(tenant.tenant_id, "identify", ""):
@@ -67,7 +67,7 @@ class Portraits:
             public=public,
             personal=personal,
             classes=declared,
-            features=_texts(await self._features.of_profile(tenant, profile_id, at)),
+            features=_texts(await self._features.of_node(tenant, profile_id, at)),
             activities=rows.activities,
             visit_days=rows.visit_days,
             categories=rows.categories,

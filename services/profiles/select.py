@@ -31,14 +31,12 @@ _PAGE: Final = 10_000
 
 async def withheld(store: ConsentStore, tenant_id: str, use: Use) -> tuple[int, set[UUID]]:
     """(profiles that do not allow a use, their nodes)."""
-    count, nodes, after = 0, set[UUID](), UUID(int=0)
-    while page := await store.profiles(tenant_id, after, _PAGE):
-        known = await store.known(tenant_id, page, [use.purpose])
-        basis = known.bases.get(use.purpose)
-        denied = [each for each in page if not decide(known.records.get(each, []), basis, use.channel).is_allowed]
+    count, nodes = 0, set[UUID]()
+    async for known in store.everybody(tenant_id, use.purpose, _PAGE):
+        basis, profiles = known.bases.get(use.purpose), set(known.profile_of.values())
+        denied = {each for each in profiles if not decide(known.records.get(each, []), basis, use.channel).is_allowed}
         count += len(denied)
-        nodes.update(await store.nodes(tenant_id, denied))
-        after = page[-1]
+        nodes.update(node for node, profile in known.profile_of.items() if profile in denied)
     return count, nodes
 
 

@@ -25,6 +25,7 @@ from services.profiles.domain.clock import moment_of
 from services.profiles.domain.consent import Use
 from services.profiles.judge import Judge
 from services.profiles.lookup import Lookup
+from services.profiles.people import unknown_profile
 from services.profiles.plans import Plans
 from services.profiles.store.traits import Active, Added, TraitRow, TraitStore
 from services.profiles.tenancy import Tenant, Tenants
@@ -137,7 +138,10 @@ class Traits:
         traits, compiled = await self._current(tenant)
         if not traits:
             return Computed(profile_id, at, [], [])
-        record = await self._store.compute(tenant.tenant_id, compiled.sql, profile_id, at)
+        found = await self._store.compute(tenant.tenant_id, compiled.sql, profile_id, at)
+        if found is None:
+            raise unknown_profile("ref")
+        profile_id, record = found
         (check,) = await self._consents.check_nodes(tenant, [profile_id], [Use(one.purpose) for one in traits])
         values = [
             value if is_allowed else features_pb2.FeatureValue(status=features_pb2.FEATURE_STATUS_CONSENT_DENIED)

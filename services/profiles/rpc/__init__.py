@@ -105,9 +105,8 @@ class ProfilesRpc(profiles_pb2_grpc.ProfilesServicer):
     async def ListEvents(self, request: pb.ListEventsRequest, context: object) -> pb.ListEventsResponse:
         tenant = await self._parts.tenants.present()
         size, before = paging.page_size(request.page_size), paging.moment_before(request.page_token)
-        profile_id = await self._parts.lookup.one(tenant, request.ref)
-        node_ids = await self._parts.profiles.nodes(tenant.tenant_id, profile_id)
-        rows = await self._parts.events.page(tenant.tenant_id, node_ids, before, size + 1)
+        person = await self._parts.lookup.person(tenant, request.ref)
+        rows = await self._parts.events.page(tenant.tenant_id, person.node_ids, before, size + 1)
         more = paging.moment_token(rows[size - 1].ts, rows[size - 1].event_id) if len(rows) > size else ""
         return pb.ListEventsResponse(events=[wire.event(row) for row in rows[:size]], next_page_token=more)
 

@@ -120,8 +120,8 @@ class IdentitiesRpc(identities_pb2_grpc.IdentitiesServicer):
         self, request: pb.ListProfileAccountsRequest, context: object
     ) -> pb.ListProfileAccountsResponse:
         tenant = await self._tenants.present()
-        nodes = await self._profiles.nodes(tenant.tenant_id, await self._lookup.one(tenant, request.ref))
-        found = await self._accounts.of(tenant.tenant_id, nodes)
+        person = await self._lookup.person(tenant, request.ref)
+        found = await self._accounts.of(tenant.tenant_id, person.node_ids)
         return pb.ListProfileAccountsResponse(
             accounts=[
                 pb.AccountOfProfile(

@@ -3,7 +3,8 @@
 Tables of projections are named without a schema, see projection.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -35,7 +36,8 @@ SELECT profile_id, purpose, channel, state, source, proof_version, ts, recorded_
 _HISTORY: Final = """
 SELECT said.purpose, said.channel, said.state, said.source, said.proof_version, said.ts, said.recorded_at, said.event_id
 FROM nodes AS node JOIN consents AS said USING (tenant_id, node_id)
-WHERE node.tenant_id = $1 AND node.profile_id = $2
+WHERE node.tenant_id = $1
+    AND node.profile_id = (SELECT asked.profile_id FROM nodes AS asked WHERE asked.tenant_id = $1 AND asked.node_id = $2)
     AND (said.ts, said.event_id, said.purpose, said.channel) < ($3, $4, $5, $6)
 ORDER BY said.ts DESC, said.event_id DESC, said.purpose DESC, said.channel DESC LIMIT $7
 """
@@ -46,7 +48,7 @@ SELECT EXISTS (
 """
 _RESOLVE: Final = "SELECT node_id, profile_id FROM nodes WHERE tenant_id = $1 AND node_id = ANY($2::uuid[])"
 _PROFILES: Final = "SELECT profile_id FROM profiles WHERE tenant_id = $1 AND profile_id > $2 ORDER BY profile_id LIMIT $3"
-_NODES: Final = "SELECT node_id FROM nodes WHERE tenant_id = $1 AND profile_id = ANY($2::uuid[])"
+_NODES: Final = "SELECT node_id, profile_id FROM nodes WHERE tenant_id = $1 AND profile_id = ANY($2::uuid[])"
 _BASES: Final = """
 SELECT purpose, legal_basis FROM profiles.purposes WHERE tenant_id = $1 AND ($2::text[] IS NULL OR purpose = ANY($2))
 """
@@ -118,37 +120,34 @@ class ConsentStore:
 
     async def known(self, tenant_id: str, node_ids: Sequence[UUID], purposes: Sequence[str] | None) -> Known:
         """`purposes` None: all."""
+        async with self._instant() as connection:
+            return await _known(connection, tenant_id, (_RESOLVE, node_ids), purposes)
+
+    async def everybody(self, tenant_id: str, purpose: str, page: int) -> AsyncGenerator[Known]:
+        """All profiles with all their nodes, so many at a time, of one instant: a merge between two pages could hide a word."""
+        async with self._instant() as connection:
+            after = UUID(int=0)
+            while profiles := [row[0] for row in await connection.fetch(_PROFILES, tenant_id, after, page)]:
+                yield await _known(connection, tenant_id, (_NODES, profiles), [purpose])
+                after = profiles[-1]
+
+    @asynccontextmanager
+    async def _instant(self) -> AsyncGenerator[Connection]:
         async with (
             self._database.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            profile_of = {row[0]: row[1] for row in await connection.fetch(_RESOLVE, tenant_id, node_ids)}
-            rows = await connection.fetch(_NEWEST, tenant_id, list(set(profile_of.values())), purposes)
-            bases = {row[0]: Basis(row[1]) for row in await connection.fetch(_BASES, tenant_id, purposes)}
-        records: dict[UUID, list[Record]] = {}
-        for row in rows:
-            records.setdefault(row[0], []).append(_record(row[1:]))
-        return Known(profile_of, records, bases)
-
-    async def profiles(self, tenant_id: str, after: UUID, limit: int) -> list[UUID]:
-        """By id."""
-        async with self._database.connection() as connection:
-            return [row[0] for row in await connection.fetch(_PROFILES, tenant_id, after, limit)]
-
-    async def nodes(self, tenant_id: str, profile_ids: Sequence[UUID]) -> list[UUID]:
-        """Of all of these profiles."""
-        async with self._database.connection() as connection:
-            return [row[0] for row in await connection.fetch(_NODES, tenant_id, profile_ids)]
+            yield connection
 
     async def holds(self, tenant_id: str, node_id: UUID, purpose: str, channel: str, event_id: bytes) -> bool:
         """Whether the projections show it."""
         async with self._database.connection() as connection:
             return await connection.fetchval(_HOLDS, tenant_id, node_id, purpose, channel, event_id)
 
-    async def history(self, tenant_id: str, profile_id: UUID, before: Place, limit: int) -> list[Record]:
-        """Newest first."""
+    async def history(self, tenant_id: str, node_id: UUID, before: Place, limit: int) -> list[Record]:
+        """Of the person that a node belongs to, newest first."""
         async with self._database.connection() as connection:
-            return [_record(row) for row in await connection.fetch(_HISTORY, tenant_id, profile_id, *before, limit)]
+            return [_record(row) for row in await connection.fetch(_HISTORY, tenant_id, node_id, *before, limit)]
 
     async def purposes(self, tenant_id: str) -> list[PurposeRow]:
         """By key."""
@@ -160,6 +159,20 @@ class ConsentStore:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_PUT, tenant_id, key, description, basis.value, most)
         return _purpose(row) if row else None
+
+
+async def _known(
+    connection: Connection, tenant_id: str, asked: tuple[str, Sequence[UUID]], purposes: Sequence[str] | None
+) -> Known:
+    """`asked`: a query of nodes and their profiles, and for which ids."""
+    query, ids = asked
+    profile_of: dict[UUID, UUID] = {row[0]: row[1] for row in await connection.fetch(query, tenant_id, ids)}
+    rows = await connection.fetch(_NEWEST, tenant_id, list(set(profile_of.values())), purposes)
+    bases = {row[0]: Basis(row[1]) for row in await connection.fetch(_BASES, tenant_id, purposes)}
+    records: dict[UUID, list[Record]] = {}
+    for row in rows:
+        records.setdefault(row[0], []).append(_record(row[1:]))
+    return Known(profile_of, records, bases)
 
 
 def _record(row: Any) -> Record:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from chassis.db import Database
@@ -14,7 +14,12 @@ AT = """
 SELECT DISTINCT ON (node_id) node_id, profile_id FROM profiles.node_profiles
 WHERE tenant_id = $1 AND node_id = ANY($2::uuid[]) AND since <= $3 ORDER BY node_id, since DESC
 """
-_NODES_NOW = "SELECT node_id FROM profiles.nodes WHERE tenant_id = $1 AND profile_id = $2"
+# $1 tenant, $2 node. Not two statements: a merge between them would leave the profile without nodes.
+_PERSON_NOW = """
+SELECT profile_id, node_id FROM profiles.nodes WHERE tenant_id = $1 AND profile_id = (
+    SELECT asked.profile_id FROM profiles.nodes AS asked WHERE asked.tenant_id = $1 AND asked.node_id = $2
+)
+"""
 # $1 tenant, $2 node, $3 at: all nodes of the profile that it belonged to by what was known then.
 _PERSON_AT = """
 SELECT link.profile_id, link.node_id FROM profiles.node_profiles AS link
@@ -46,7 +51,6 @@ FROM profiles.profiles AS profile, LATERAL (
 ) AS nodes
 WHERE tenant_id = $1 AND {condition}
 """
-_ONE = _ROWS.format(condition="profile_id = $2")
 _OF_NODE = _ROWS.format(
     condition="profile_id = (SELECT node.profile_id FROM profiles.nodes AS node WHERE node.tenant_id = $1 AND node_id = $2)"
 )
@@ -84,6 +88,13 @@ class ProfileRow:
     identities: Sequence[IdentityRow]
 
 
+class Person(NamedTuple):
+    """A profile with all its nodes."""
+
+    profile_id: UUID
+    node_ids: Sequence[UUID]
+
+
 class ProfileStore:
     """Queries over profiles, nodes and traits."""
 
@@ -100,21 +111,18 @@ class ProfileStore:
         async with self._database.connection() as connection:
             return {row[0]: row[1] for row in await connection.fetch(AT, tenant_id, node_ids, at)}
 
-    async def nodes(self, tenant_id: str, profile_id: UUID) -> list[UUID]:
-        """The nodes of a profile."""
-        async with self._database.connection() as connection:
-            return [row[0] for row in await connection.fetch(_NODES_NOW, tenant_id, profile_id)]
+    async def person(self, tenant_id: str, node_id: UUID) -> Person | None:
+        """Who a node belongs to now; None where nobody knows it."""
+        return await self._person(_PERSON_NOW, tenant_id, node_id)
 
-    async def person_at(self, tenant_id: str, node_id: UUID, at: datetime) -> tuple[UUID, list[UUID]] | None:
-        """(the profile that a node belonged to at an instant, all nodes that it had); None where nobody knew it then."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(_PERSON_AT, tenant_id, node_id, at)
-        return (rows[0][0], [row[1] for row in rows]) if rows else None
+    async def person_at(self, tenant_id: str, node_id: UUID, at: datetime) -> Person | None:
+        """Who a node belonged to at an instant; None where nobody knew it then."""
+        return await self._person(_PERSON_AT, tenant_id, node_id, at)
 
-    async def find(self, tenant_id: str, profile_id: UUID) -> ProfileRow | None:
-        """None where there is no such profile, or where it is part of another."""
-        found = await self._read(_ONE, tenant_id, profile_id)
-        return found[0] if found else None
+    async def _person(self, query: str, *arguments: object) -> Person | None:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(query, *arguments)
+        return Person(rows[0][0], [row[1] for row in rows]) if rows else None
 
     async def of_node(self, tenant_id: str, node_id: UUID) -> ProfileRow | None:
         """The profile that a node belongs to now; None where nobody knows it."""

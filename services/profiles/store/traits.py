@@ -10,6 +10,7 @@ import asyncpg
 
 from chassis.db import Database
 from chassis.errors import Conflict, InvalidArgument
+from services.profiles.store.features import computed
 
 _COLUMNS = "trait_key AS key, version, definition, digest, owner, purpose, created_at, retired_at"
 _ACTIVE = f"SELECT {_COLUMNS} FROM profiles.computed_traits WHERE tenant_id = $1 AND retired_at IS NULL ORDER BY trait_key"
@@ -115,11 +116,11 @@ class TraitStore:
         except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.StatementTooComplexError):
             raise InvalidArgument("the definition cannot be computed; make it simpler", field="definition") from None
 
-    async def compute(self, tenant_id: str, sql: str, profile_id: UUID, at: datetime) -> Any:
-        """The one row of a profile."""
+    async def compute(self, tenant_id: str, sql: str, node_id: UUID, at: datetime) -> tuple[UUID, Any] | None:
+        """(the profile that a node belonged to, its row); None where nobody knew it."""
         async with self._database.connection() as connection:
-            rows: Sequence[Any] = await connection.fetch(sql, tenant_id, [profile_id], at)
-        return rows[0]
+            read = await computed(connection, tenant_id, [node_id], at, [sql])
+        return (read.profile_of[node_id], read.records[0][0]) if read.profile_of else None
 
 
 def _overtaken() -> Conflict:
