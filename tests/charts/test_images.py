@@ -20,6 +20,8 @@ from infra.roles import OWNER, ROLES, SERVICES, role_of
 ROOT = Path(__file__).parents[2]
 TAG = os.environ.get("RAPPORT_IMAGE_TAG") or "dev"
 ALL = (*IMAGES, "prometheus", "kafka")
+# What `make cluster` builds only for the long form of the tests.
+LONG_FORM = {"kafka"}
 BASES = {"prometheus": "debian:bookworm-slim", "kafka": "debian:bookworm-slim"}
 MB = 1_000_000
 LIMITS_MB = {"gateway": 250, "profiles": 250, "segmentation": 250, "feedback": 250, "scoring": 450}
@@ -61,7 +63,8 @@ def image_of(name: str) -> str:
     """Skips where it was not built."""
     image = f"rapport/{name}:{TAG}"
     if not facts(image):
-        pytest.skip(f"There is no image {image}: make images TAG={TAG}.")
+        form = "FULL=1 make cluster builds it. " if name in LONG_FORM else ""
+        pytest.skip(f"{form}There is no image {image}: make images TAG={TAG}.")
     return image
 
 
