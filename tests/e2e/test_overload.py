@@ -8,7 +8,7 @@ from tests.part import part
 SECONDS = 4.0
 # The machine may be anybody's while this runs: the aims themselves are judged by the benchmark.
 LEAST_GOODPUT, MOST_P99 = 0.6, 4.0
-ROUNDS = 2
+ROUNDS = 3
 
 
 def test_at_five_times_the_peak_as_much_is_stored_and_as_soon() -> None:
