@@ -1,5 +1,6 @@
 """`rapport run` as a process, with stand-ins for the services: how it starts, what it refuses, how it ends."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -80,8 +81,10 @@ def _child_with(pid: int, word: str, *, other_than: int = 0) -> psutil.Process:
     until = time.monotonic() + 20
     while time.monotonic() < until:
         for child in psutil.Process(pid).children():
-            if child.pid != other_than and child.status() != psutil.STATUS_ZOMBIE and word in child.cmdline():
-                return child
+            # One that is read may end meanwhile: it was not the one.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.pid != other_than and child.status() != psutil.STATUS_ZOMBIE and word in child.cmdline():
+                    return child
         time.sleep(0.1)
     raise AssertionError(f"no process with {word}")
 
