@@ -35,6 +35,9 @@ from chassis.listening import listening
 
 DOMAIN: Final = "rapport"
 DEFAULT_TIMEOUT_S: Final = 10.0
+# Where no reason of ours comes with them. A server that stops answers CANCELLED to calls that have reached it and that it has
+# not begun (grpc/grpc issue 41785); whoever gives up a call itself never sees a status.
+_NOBODY_ANSWERED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 MAX_MESSAGE_BYTES: Final = 32 << 20
 # Of one process, health apart; who comes later is told to come back. What waits for the database is bounded by it too.
 MOST_UNDER_WAY: Final = 512
@@ -245,8 +248,9 @@ def _decoded(error: grpc.aio.AioRpcError, target: str) -> Error:
     if not info.reason:  # gRPC's own: nobody answered, or not in time
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unavailable(f"{target} did not answer in time", reason=Reason.DEADLINE_EXCEEDED, retry_after_s=1.0)
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
+        if error.code() in _NOBODY_ANSWERED:
             return Unavailable(f"{target} does not answer", retry_after_s=1.0)
+        telemetry.logger().error("a call came back with no reason of ours", target=target, code=error.code().name)
         return Error(INTERNAL_MESSAGE)
     metadata = dict(info.metadata)
     retry_after = metadata.pop("retry_after_s", None)
@@ -332,7 +336,7 @@ def _service_config(contracts: Sequence[FileDescriptor]) -> Mapping[str, Any]:
         "initialBackoff": "0.05s",
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": [code.name for code in _NOBODY_ANSWERED],
     }
     return {
         "loadBalancingConfig": [{"round_robin": {}}],

@@ -230,6 +230,39 @@ async def test_a_call_that_may_be_repeated_survives_a_restart_of_its_service(pla
     await again.stop(0)
 
 
+async def test_calls_that_a_leaving_process_had_not_begun_are_tried_elsewhere_or_told_to_come_back(place: Place) -> None:
+    staying, leaving = Weather(), Weather()
+    _, address = await place.server(staying)
+    stub = place.stub(f"ipv4:{address},127.0.0.1:{(port := free_port())}")
+    refused, busy, over = list[Error](), asyncio.Event(), asyncio.Event()
+    leaving.behave = lambda call: busy.set() if leaving.calls.total() % 100 == 0 else None
+
+    async def ask_for_what_may_be_repeated() -> None:
+        while not over.is_set():
+            await stub.ListExperiments(LIST)
+
+    async def ask_for_what_may_not() -> None:
+        while not over.is_set():
+            try:
+                await stub.PromoteModel(pb.PromoteModelRequest())
+            except Error as error:
+                refused.append(error)
+
+    asking = [asyncio.create_task(ask()) for ask in (ask_for_what_may_be_repeated, ask_for_what_may_not) for _ in range(40)]
+    for _ in range(20):  # which calls it has not begun is chance
+        server = rpc.Server("weather", "test")
+        server.add(add_EvaluationServicer_to_server, leaving, pb.DESCRIPTOR)
+        await server.start(f"127.0.0.1:{port}")
+        busy.clear()
+        await busy.wait()
+        await server.stop(2)
+        if len(refused) > 5:
+            break
+    over.set()
+    await asyncio.gather(*asking)
+    assert {(type(error), error.retry_after_s) for error in refused} == {(Unavailable, 1.0)}, refused
+
+
 async def test_calls_go_by_turns_to_the_processes_that_are_up(place: Place) -> None:
     one, two = Weather(), Weather()
     addresses = [(await place.server(each))[1] for each in (one, two)]
