@@ -3,10 +3,15 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 # Before gRPC is imported: a child that becomes another user is forked, and always runs another program. gRPC's care for
 # children that go on without one may abort it where other threads are in a call.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
+# An example may take as long as it must: what else this machine does is not known.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Beginning of the skip's sentence -> why it is allowed.
 ALLOWED_SKIPS = {

@@ -110,7 +110,6 @@ def call_with(strategy: SearchStrategy[Case], count: int, ask: Callable[[Case], 
         max_examples=count,
         phases=[Phase.generate],
         database=None,
-        deadline=None,
         derandomize=True,
         suppress_health_check=cast(Any, list(HealthCheck)),
     )

@@ -87,7 +87,6 @@ def _given(strategy: SearchStrategy[Any], count: int, each: Callable[[Any], None
         max_examples=count,
         phases=[Phase.generate],
         database=None,
-        deadline=None,
         derandomize=INPUTS <= USUAL,
         suppress_health_check=cast(Any, list(HealthCheck)),
     )

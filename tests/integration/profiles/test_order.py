@@ -26,9 +26,7 @@ from services.profiles.vault import read_master_key, seal
 from tests.integration.profiles.conftest import Profiles
 
 KEY = bytes(range(32))
-SLOW = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+SLOW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US = 86_400_000_000
 START_US = 20_000 * DAY_US

@@ -208,7 +208,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, seed=st.randoms(use_true_random=False))
 def test_no_row_and_no_penny_is_lost_in_any_order(tmp_path: Path, rows: list[Row], seed: Any) -> None:
     source = open_order_lines(write_csv(tmp_path / "a.csv", rows))

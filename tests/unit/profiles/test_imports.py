@@ -270,7 +270,7 @@ def _people(count: int) -> pa.Table:
 
 
 @given(place=st.integers(0, 60), group=st.integers(1, 60))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_reading_goes_on_at_any_row_of_a_parquet_file(place: int, group: int) -> None:
     table = _people(57)
     assert of_parquet(table, place, group=group) == of_parquet(table)[place:]
@@ -280,7 +280,7 @@ _CELL = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 
 
 @given(st.lists(st.tuples(_CELL, _CELL), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_reading_goes_on_after_any_row_of_a_text(cells: list[tuple[str, str]]) -> None:
     text = "userId,properties.x\n" + "".join(
         ",".join('"' + cell.replace('"', '""') + '"' for cell in row) + "\r\n" for row in cells
