@@ -3,6 +3,10 @@
 .PHONY: help run test check bench fmt protos locks docs images cluster test-cluster test-durability fuzz install-run install-dev
 BIN := .venv/bin
 CODE := chassis services ml infra demo cli tests
+# Two of these files at a time, in their order; what times, kills or fills a whole platform has the machine to itself.
+BESIDE := tests/charts --ignore=tests/charts/test_images.py tests/unit tests/integration
+ALONE := tests/charts/test_images.py tests/durability tests/fuzz tests/e2e
+SLOWEST := --durations=30 --durations-min=5
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +22,13 @@ run: install-run ## the platform, a journey through it, a report; DATA=<file> MA
 	case "$$ONCE" in ''|0) ;; *) set -- "$$@" --once ;; esac; \
 	exec $(BIN)/rapport "$$@"
 
-test: install-dev ## all tests; ARGS= goes to pytest
+test: install-dev ## all tests; ARGS= goes to pytest, which then runs them one by one
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest $(SLOWEST) -n 2 --dist loadfile --no-loadscope-reorder $(BESIDE)
+	$(BIN)/python -m pytest $(SLOWEST) $(ALONE)
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 check: install-dev ## format, lint, types, borders, generated code and docs, sizes
 	$(BIN)/ruff format --check $(CODE)

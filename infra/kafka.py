@@ -5,6 +5,7 @@ python -m infra.kafka lock                 writes locks/kafka.txt anew, after a 
 """
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import re
@@ -53,17 +54,16 @@ def fetch(cache: Path | None = None) -> Jars:
     """From the cache, else by Maven, from where this machine's Maven takes its artifacts. Raises Missing."""
     java, cache = _java(), cache or cache_folder()
     folder = cache / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
-            jars = Path(work) / "jars"
-            copy_jars(jars)
-            if checksums(jars) != LOCK.read_text():
-                raise Missing("the jars of Kafka that Maven brought are not those of locks/kafka.txt.")
-            try:
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven keeps what it brings, and that is not made for two at once
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
+                jars = Path(work) / "jars"
+                copy_jars(jars)
+                if checksums(jars) != LOCK.read_text():
+                    raise Missing("the jars of Kafka that Maven brought are not those of locks/kafka.txt.")
                 jars.rename(folder)
-            except OSError:  # another run was first
-                shutil.rmtree(jars)
     return Jars(java, folder)
 
 
