@@ -1,7 +1,10 @@
 """The end of a person's data: first every process lets the keys go, then they are destroyed and the rows deleted.
 
-    requested --(all processes have looked)--> keys destroyed, log and projections deleted
+    requested --(all processes have looked, what was received is projected)--> keys destroyed, log and projections deleted
               --(all services have confirmed, the archive is rewritten)--> completed
+
+What was received before an erasure was asked for may still be on its way to the projections, and say by what else the person
+is known: the erasure waits for it, and takes in what it says.
 
 A key that is remembered somewhere would seal what nobody can open any more. So each process looks every second for what
 was requested, and remembers those keys no longer; they are destroyed only when all must have looked.
@@ -32,7 +35,7 @@ SOURCE: Final = "rapport.profiles"
 MAX_REASON: Final = 500
 LOOK_S: Final = 1.0
 # Every process has looked by then; one that could not reach the database could not take events either.
-LET_GO: Final = timedelta(seconds=4)
+LET_GO_S: Final = 4.0
 # What a reader of the log had in its hands when the rows went is written by then.
 SETTLED: Final = timedelta(seconds=5)
 
@@ -51,6 +54,8 @@ class Erasures:
         self._lookup = lookup
         self._tenants = tenants
         self._redact = redact
+        # By erasure: how many identifiers it names, and since when (monotonic) this process has known of them.
+        self._named = dict[UUID, tuple[int, float]]()
 
     async def begin(self, tenant: Tenant, ref: str, reason: str, services: Sequence[str]) -> ErasureRow:
         """Raises NotFound, or InvalidArgument. `services` are those that must confirm."""
@@ -87,6 +92,7 @@ class Erasures:
             with suppress(Unavailable):
                 rows = await self._store.open()
                 OPEN.set(len(rows))
+                self._named = {row.erasure_id: self._naming(row) for row in rows}
                 for row in rows:
                     await self._advance(row)
             await asyncio.sleep(LOOK_S)
@@ -101,12 +107,16 @@ class Erasures:
                 tenant.keys.bar(frozenset(by_tenant.get(tenant_id, ())))
         return set(by_tenant)
 
+    def _naming(self, row: ErasureRow) -> tuple[int, float]:
+        known = self._named.get(row.erasure_id, (0, 0.0))
+        return known if known[0] == len(row.node_ids) else (len(row.node_ids), time.monotonic())
+
     async def _advance(self, row: ErasureRow) -> None:
-        now = datetime.now(UTC)
         if row.destroyed is None:
-            if now - row.requested >= LET_GO and (tenant := await self._tenants.find(row.tenant_id)) is not None:
+            has_let_go = time.monotonic() - self._named[row.erasure_id][1] >= LET_GO_S
+            if has_let_go and await self._store.widen(row) and (tenant := await self._tenants.find(row.tenant_id)) is not None:
                 await self._store.destroy(row, _told(tenant, row))
-        elif set(row.services) <= set(row.confirmed) and now - row.destroyed >= SETTLED:
+        elif set(row.services) <= set(row.confirmed) and datetime.now(UTC) - row.destroyed >= SETTLED:
             await self._store.complete(row, await self._redact(row.tenant_id, row.node_ids, row.destroyed))
             COMPLETED.inc()
             telemetry.logger().info("an erasure is completed", tenant=row.tenant_id, erasure=str(row.erasure_id))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +12,7 @@ import msgspec
 
 from chassis import subjects
 from chassis.db import Connection, Database, affected
+from chassis.log import Cursor
 from services.profiles.domain.validate import FACT_SOURCE
 from services.profiles.store.log import Entry, append_entries
 
@@ -54,11 +56,28 @@ UPDATE profiles.clocks SET event_count = event_count - coalesce(
 )
 WHERE tenant_id = $1
 """
+# What was received by then and is still to be projected may say by what else the person is known.
+_BEHIND: Final = """
+SELECT EXISTS (
+    SELECT FROM log.events
+    WHERE (xid, seq) > ($1::text::xid8, $2) AND xid >= $1::text::xid8 AND tenant_id = $3 AND received_at <= $4
+)
+"""
+_JOINED: Final = """
+SELECT node_id FROM profiles.nodes WHERE tenant_id = $1 AND node_id <> ALL($2) AND profile_id IN (
+    SELECT profile_id FROM profiles.nodes WHERE tenant_id = $1 AND node_id = ANY($2)
+)
+"""
+_WIDEN: Final = """
+UPDATE profiles.erasures SET node_ids = node_ids || $3::uuid[]
+WHERE tenant_id = $1 AND erasure_id = $2 AND destroyed_at IS NULL AND NOT node_ids && $3::uuid[]
+"""
 _DESTROY: Final = "DELETE FROM profiles.person_keys WHERE tenant_id = $1 AND node_id = ANY($2)"
 _CAME_BACK: Final = """
 SELECT EXISTS (SELECT FROM log.events WHERE tenant_id = $1 AND key = ANY($2) AND received_at > $3)
 """
 
+_PROJECTOR: Final = Cursor("profiles", "profiles")
 # It takes this lock before any other: whoever deletes under its hands without it dies of a deadlock.
 _HOLD_PROJECTOR: Final = "SELECT FROM profiles.log_cursor WHERE consumer = 'profiles' FOR UPDATE"
 # The same, and what it has read already it must read again, without the rows that went: to read an event twice changes nothing.
@@ -136,6 +155,10 @@ class ErasureRow:
     stores: Mapping[str, int]
 
 
+class _Joined(Exception):
+    """By the time of the deletion the person is known by more than will be deleted."""
+
+
 class ErasureStore:
     """profiles.erasures."""
 
@@ -168,8 +191,27 @@ class ErasureStore:
         async with self._database.connection() as connection:
             return [_row(row) for row in await connection.fetch(_OPEN)]
 
+    async def widen(self, erasure: ErasureRow) -> bool:
+        """Whether it names all by which the person is known; adds what it does not name.
+
+        Nobody knows that while events from before it was asked for are still to be projected: False then, too.
+        """
+        async with self._database.transaction() as connection:
+            xid, seq = await _PROJECTOR.load(connection)
+            if await connection.fetchval(_BEHIND, str(xid), seq, erasure.tenant_id, erasure.requested):
+                return False
+            joined = await _joined(connection, erasure)
+            if joined:
+                await connection.execute(_WIDEN, erasure.tenant_id, erasure.erasure_id, joined)
+        return not joined
+
     async def destroy(self, erasure: ErasureRow, told: Entry) -> bool:
-        """Destroys the keys and deletes the rows, all or nothing; False where another process was first."""
+        """Destroys the keys and deletes the rows, all or nothing; False where another process was first, or somebody joined."""
+        with suppress(_Joined):
+            return await self._destroy(erasure, told)
+        return False
+
+    async def _destroy(self, erasure: ErasureRow, told: Entry) -> bool:
         tenant_id, ids = erasure.tenant_id, list(erasure.node_ids)
         async with self._database.transaction() as connection:
             if not await connection.fetch(_LOCK.format("destroyed_at IS NULL"), tenant_id, erasure.erasure_id):
@@ -177,6 +219,8 @@ class ErasureStore:
             counts = {"profiles.person_keys": affected(await connection.execute(_DESTROY, tenant_id, ids))}
             counts["log.events"] = await connection.fetchval("SELECT log.erase($1, $2, now())", tenant_id, ids, timeout=600)
             await connection.execute(_SEND_PROJECTOR_BACK)
+            if await _joined(connection, erasure):
+                raise _Joined
             await connection.execute(_UNCOUNT, tenant_id, ids)
             counts |= await subjects.erase(connection, TABLES, tenant_id, ids)
             await _add(connection, erasure, counts)
@@ -213,6 +257,11 @@ class ErasureStore:
             await _add(connection, erasure, counts)
             done = "UPDATE profiles.erasures SET completed_at = now() WHERE tenant_id = $1 AND erasure_id = $2"
             await connection.execute(done, tenant_id, erasure.erasure_id)
+
+
+async def _joined(connection: Connection, erasure: ErasureRow) -> list[UUID]:
+    """What belongs to the person by now, and is not named."""
+    return [row[0] for row in await connection.fetch(_JOINED, erasure.tenant_id, list(erasure.node_ids))]
 
 
 async def _take_back(connection: Connection, tenant_id: str, ids: list[UUID], upto: datetime | None) -> dict[str, int]:
