@@ -15,9 +15,8 @@ from chassis import context, rpc, telemetry, tracing
 from chassis.db import Database, connect
 from chassis.errors import CannotStart, Error
 from chassis.listening import listening
-from chassis.settings import ServiceSettings
+from chassis.settings import ServiceSettings, SettingsT
 
-SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 Resource = TypeVar("Resource")
 
 

@@ -1,9 +1,12 @@
 """Settings that every service has. Read once, in `main`; below it plain values."""
 
-from typing import Any, Literal
+import sys
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chassis import telemetry
 
 
 class ServiceSettings(BaseSettings):
@@ -73,6 +76,22 @@ class ReaderSettings(KafkaSettings):
 def prefix_of(service: str) -> SettingsConfigDict:
     """The model_config of a service's settings."""
     return SettingsConfigDict(env_prefix=f"RAPPORT_{service.upper()}_", extra="ignore", frozen=True)
+
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+def read(settings: type[SettingsT]) -> SettingsT:
+    """From the environment. Each that is wrong is a line of the log that names it and says why; then exit code 2."""
+    try:
+        return settings()
+    except ValidationError as error:
+        prefix = settings.model_config.get("env_prefix", "")
+        telemetry.configure_logs(prefix.removeprefix("RAPPORT_").rstrip("_").lower())
+        for wrong in error.errors(include_url=False, include_input=False):  # it may hold a password
+            name = "_".join(str(part) for part in wrong["loc"]).upper()
+            telemetry.logger().error("the process cannot start", setting=f"{prefix}{name}", detail=wrong["msg"])
+        sys.exit(2)
 
 
 def rows_of(settings: type[ServiceSettings]) -> list[tuple[str, str, str]]:

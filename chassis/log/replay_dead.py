@@ -8,7 +8,7 @@ import sys
 
 from chassis.errors import Error
 from chassis.log.kafka import dead
-from chassis.settings import KafkaSettings, prefix_of
+from chassis.settings import KafkaSettings, prefix_of, read
 
 
 async def replay(consumer: str) -> int:
@@ -17,7 +17,7 @@ async def replay(consumer: str) -> int:
     class Settings(KafkaSettings):
         model_config = prefix_of(consumer)
 
-    return await dead.replay(Settings(), consumer)
+    return await dead.replay(read(Settings), consumer)
 
 
 def main() -> None:

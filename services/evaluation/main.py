@@ -14,7 +14,7 @@ from chassis.errors import Reason
 from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ReaderSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of, read
 from chassis.subjects import SubjectsRpc
 from services.evaluation.clients.http import JsonStore, neighbour
 from services.evaluation.clients.metrics import Metrics
@@ -90,7 +90,7 @@ async def _metrics(settings: Settings, host: Host) -> Metrics | None:
 
 def main() -> None:
     """Entry point."""
-    run("evaluation", Settings(), assemble)
+    run("evaluation", read(Settings), assemble)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ReaderSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of, read
 from chassis.subjects import SubjectsRpc
 from services.feedback.clients import ProfilesClient
 from services.feedback.project import Projector
@@ -54,7 +54,7 @@ async def assemble(settings: Settings, host: Host) -> None:
 
 def main() -> None:
     """Entry point."""
-    run("feedback", Settings(), assemble)
+    run("feedback", read(Settings), assemble)
 
 
 if __name__ == "__main__":

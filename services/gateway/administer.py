@@ -16,7 +16,7 @@ from rapport.profiles.v1 import profiles_pb2, profiles_pb2_grpc
 
 from chassis import db, rpc
 from chassis.errors import Error
-from chassis.settings import ServiceSettings, prefix_of
+from chassis.settings import ServiceSettings, prefix_of, read
 from services.gateway import usecases
 from services.gateway.domain import Key, Kind, Pace, Scope, is_good
 from services.gateway.store import KeyStore
@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point. What is refused is one sentence and exit code 2."""
     arguments = parser().parse_args()
-    settings = Settings()  # pyright: ignore[reportCallIssue]
+    settings = read(Settings)
     try:
         lines = asyncio.run(carry_out(arguments, settings.database_url, settings.profiles_target))
     except Error as error:

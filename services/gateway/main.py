@@ -16,7 +16,7 @@ from chassis import telemetry
 from chassis.errors import Unavailable
 from chassis.listening import listening
 from chassis.process import Host, carry_out, catch_signals, keep_what_stands, serve_metrics
-from chassis.settings import ServiceSettings, prefix_of
+from chassis.settings import ServiceSettings, prefix_of, read
 from services.gateway import api, clients, erasing
 from services.gateway.audit import AuditStore
 from services.gateway.capacity import PATIENCE_S, Capacity
@@ -196,7 +196,7 @@ async def serve(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point."""
-    settings = Settings()  # pyright: ignore[reportCallIssue]
+    settings = read(Settings)
     carry_out("gateway", settings, serve(settings))
 
 

@@ -25,6 +25,7 @@ from rapport.profiles.v1 import event_pb2
 from chassis import context
 from chassis.db import Database, connect, session_lock
 from chassis.log import message_of
+from chassis.settings import read
 from services.profiles.archive import Exported
 from services.profiles.archived import write_table
 from services.profiles.domain.clock import DAY_US, microseconds
@@ -139,7 +140,7 @@ async def locked(database: Database, tenant_id: str) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def at_the_archive(task: str, tenant_id: str) -> AsyncGenerator[tuple[Database, Path]]:
     """For a process that works on a tenant's archive, alone: the database, for that tenant, and where all archives are."""
-    settings = Settings()
+    settings = read(Settings)
     service, session = f"profiles-{task}", {"search_path": "profiles"}
     database = await connect(settings.database_url, connections=2, service=service, session=session)
     try:

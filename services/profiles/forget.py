@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from chassis import telemetry
 from chassis.db import Database, connect
 from chassis.process import carry_out
+from chassis.settings import read
 from services.profiles.archived import digest_of, name_of, rows_of, write_log, write_table
 from services.profiles.compact import compact
 from services.profiles.export import export, locked
@@ -142,7 +143,7 @@ async def _main(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point."""
-    settings = Settings()
+    settings = read(Settings)
     carry_out("profiles", settings, _main(settings))
 
 

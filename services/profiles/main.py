@@ -34,6 +34,7 @@ from chassis.db import Database, connect
 from chassis.errors import CannotStart, Unavailable
 from chassis.log import Cursor, Reader
 from chassis.process import Host, run
+from chassis.settings import read
 from ml.features.compile import SESSION
 from services.profiles.archive import Archive
 from services.profiles.aside import Aside
@@ -303,7 +304,7 @@ async def measure(store: TenantStore, quarantine: QuarantineStore) -> None:
 
 def main() -> None:
     """Entry point."""
-    run("profiles", Settings(), assemble)
+    run("profiles", read(Settings), assemble)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import msgspec
 
 from chassis import context, telemetry
 from chassis.errors import Conflict, NotFound, Unavailable
+from chassis.settings import read
 from ml.matching.columns import Role
 from ml.matching.engine import Matched, NotEnoughData, Source, deduplicate
 from services.profiles.domain.matching import (
@@ -172,7 +173,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.owner:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    settings, code = Settings(), 0
+    settings, code = read(Settings), 0
     try:
         telemetry.configure_logs("profiles", settings.log_level)
         runs = asyncio.run(work(settings, asked.owner or uuid.uuid4().hex, asked.tenant, asked.accept_from))

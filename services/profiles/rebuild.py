@@ -25,6 +25,7 @@ from chassis import telemetry
 from chassis.db import Connection, Database, connect
 from chassis.log import Cursor, Handle, Log, Position, PostgresLog, Reader, Record
 from chassis.process import carry_out
+from chassis.settings import read
 from services.profiles.archived import ArchivedLog, Damaged
 from services.profiles.precedence import Precedence
 from services.profiles.project import Projector
@@ -287,7 +288,7 @@ def main() -> None:
     owner_url = os.environ.get("RAPPORT_MIGRATE_URL")
     if not owner_url:
         sys.exit("RAPPORT_MIGRATE_URL is not set: it is postgresql://rapport_owner:PASSWORD@HOST:PORT/rapport.")
-    settings, code = Settings(), 0
+    settings, code = read(Settings), 0
 
     async def work() -> None:
         nonlocal code

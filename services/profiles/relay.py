@@ -24,6 +24,7 @@ from chassis.log.kafka.client import LOST, administering, lost, make_topic, new_
 from chassis.log.kafka.security import options_of
 from chassis.log.kafka.topic import Headers, headers_of, headers_of_mark
 from chassis.process import Host, carry_out, run
+from chassis.settings import read
 from services.profiles.settings import Settings
 
 RELAYED: Final = Counter("rapport_profiles_relay_events_total", "Events that Kafka has acknowledged.")
@@ -188,9 +189,10 @@ def main() -> None:
     """Entry point."""
     match sys.argv[1:]:
         case []:
-            run("profiles-relay", Settings(), assemble)
+            run("profiles-relay", read(Settings), assemble)
         case ["refill"]:
-            carry_out("profiles-relay", Settings(), refill(Settings()))
+            settings = read(Settings)
+            carry_out("profiles-relay", settings, refill(settings))
         case _:
             sys.exit(__doc__)
 

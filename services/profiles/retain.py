@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from chassis import telemetry
 from chassis.db import Database, connect
 from chassis.process import carry_out
+from chassis.settings import read
 from services.profiles.receipts import KEPT, MAX_REJECTIONS
 from services.profiles.settings import Settings
 from services.profiles.store.plans import PlanStore
@@ -55,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Forgets what is kept for a time only.")
     parser.add_argument("--rejections-days", type=float, default=30.0, help="Days for which refused events can be asked for.")
     days: float = parser.parse_args().rejections_days
-    settings = Settings()
+    settings = read(Settings)
     carry_out("profiles", settings, _main(settings, timedelta(days=days)))
 
 

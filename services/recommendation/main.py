@@ -13,7 +13,7 @@ from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ReaderSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of, read
 from chassis.subjects import SubjectsRpc
 from services.recommendation.clients import ProfilesClient
 from services.recommendation.domain.actions import Measure
@@ -76,7 +76,7 @@ def measures_of(settings: Settings) -> tuple[Measure, ...]:
 
 def main() -> None:
     """Entry point."""
-    run("recommendation", Settings(), assemble)
+    run("recommendation", read(Settings), assemble)
 
 
 if __name__ == "__main__":

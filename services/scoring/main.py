@@ -18,7 +18,7 @@ from chassis.errors import Unavailable
 from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ReaderSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of, read
 from chassis.subjects import SubjectsRpc
 from services.scoring.clients import ProfilesClient
 from services.scoring.models import Models
@@ -95,7 +95,7 @@ async def _first_look(models: Models) -> None:
 
 def main() -> None:
     """Entry point."""
-    run("scoring", Settings(), assemble)
+    run("scoring", read(Settings), assemble)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from chassis.errors import Error
 from chassis.log import Cursor
 from chassis.outbox import Outbox
 from chassis.process import carry_out
+from chassis.settings import read
 from services.scoring.clients import ProfilesClient
 from services.scoring.main import Settings
 from services.scoring.models import Models
@@ -66,7 +67,7 @@ async def _main(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point."""
-    settings = Settings()
+    settings = read(Settings)
     carry_out("scoring", settings, _main(settings))
 
 

@@ -12,7 +12,7 @@ from rapport.subjects.v1.subjects_pb2_grpc import add_SubjectsServicer_to_server
 from chassis.log import Cursor, reader_of
 from chassis.outbox import Outbox
 from chassis.process import Host, run
-from chassis.settings import ReaderSettings, prefix_of
+from chassis.settings import ReaderSettings, prefix_of, read
 from chassis.subjects import SubjectsRpc
 from services.segmentation.clients import ConsentsClient, ProfilesClient
 from services.segmentation.project import Projector
@@ -65,7 +65,7 @@ async def assemble(settings: Settings, host: Host) -> None:
 
 def main() -> None:
     """Entry point."""
-    run("segmentation", Settings(), assemble)
+    run("segmentation", read(Settings), assemble)
 
 
 if __name__ == "__main__":

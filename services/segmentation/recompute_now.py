@@ -7,6 +7,7 @@ from chassis import rpc, telemetry
 from chassis.db import connect
 from chassis.outbox import Outbox
 from chassis.process import carry_out
+from chassis.settings import read
 from services.segmentation.clients import ProfilesClient
 from services.segmentation.main import Settings
 from services.segmentation.recompute import Timer
@@ -34,7 +35,7 @@ async def _main(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point."""
-    settings = Settings()
+    settings = read(Settings)
     carry_out("segmentation", settings, _main(settings))
 
 

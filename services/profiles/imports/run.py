@@ -23,6 +23,7 @@ import msgspec
 
 from chassis import context, telemetry
 from chassis.errors import Error, InvalidArgument, Reason, Unavailable
+from chassis.settings import read
 from services.profiles.domain.clock import moment_of
 from services.profiles.domain.validate import MAX_BATCH
 from services.profiles.erase import LOOK_S
@@ -251,7 +252,7 @@ def main() -> None:
     # What anybody prints goes to the log's place, not into the conversation.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    settings = Settings()
+    settings = read(Settings)
     telemetry.configure_logs("profiles", settings.log_level)
 
     def pause(tally: Tally) -> None:

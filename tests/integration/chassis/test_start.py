@@ -42,9 +42,17 @@ process.carry_out('weather', ServiceSettings(), serve())
 """
 
 
+HAS_A_WRONG_SETTING = """
+class Settings(ServiceSettings):
+    model_config = {"env_prefix": "RAPPORT_WEATHER_"}
+os.environ['RAPPORT_WEATHER_GRACE_S'] = os.environ['URL']
+read(Settings)
+"""
+
+
 def _said(code: str, url: str) -> dict[str, str]:
     """The only line of a process that cannot start; gRPC's core tells the cause of its own, beside the log."""
-    code = f"import os\nfrom chassis import db, process\nfrom chassis.settings import ServiceSettings\n{code}"
+    code = f"import os\nfrom chassis import db, process\nfrom chassis.settings import ServiceSettings, read\n{code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "URL": url})
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "add_port.cc" not in line] == []
@@ -55,6 +63,13 @@ def _said(code: str, url: str) -> dict[str, str]:
 def test_a_process_without_its_database_says_so() -> None:
     said = _said(CANNOT_CONNECT, f"postgresql://role:secret@127.0.0.1:{free_port()}/rapport")
     assert said["reason"] == "DATABASE_UNAVAILABLE"
+
+
+def test_a_setting_that_is_wrong_is_named_without_its_value() -> None:
+    said = _said(HAS_A_WRONG_SETTING, "-7")
+    assert said["setting"] == "RAPPORT_WEATHER_GRACE_S"
+    assert said["detail"].endswith("greater than or equal to 0")
+    assert "-7" not in json.dumps(said)
 
 
 @pytest.mark.parametrize(
