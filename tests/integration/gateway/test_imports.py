@@ -64,7 +64,11 @@ async def test_a_packed_file_is_unpacked_on_the_way(sender: httpx.AsyncClient, j
     assert b"".join(jobs.chunks[answer.json()["importJobId"]]) == content
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(_content(300_000))[:-20], b"not gzip at all", gzip.compress(b"x") + b"rest"])
+@pytest.mark.parametrize(
+    "packed",
+    [gzip.compress(_content(300_000))[:-20], b"not gzip at all", gzip.compress(b"x") + b"rest"],
+    ids=["cut off", "not packed", "with a rest"],
+)
 async def test_a_packed_file_that_was_cut_off_makes_no_job(sender: httpx.AsyncClient, jobs: ImportJobs, packed: bytes) -> None:
     before = len(jobs.deleted)
     answer = await sender.post(JOBS, params={"format": "csv"}, content=packed, headers={"Content-Encoding": "gzip"})

@@ -36,7 +36,7 @@ async def test_a_body_within_the_limit_is_read_whole(chunks: list[bytes]) -> Non
 PACKED = gzip.compress(b"x" * LIMIT)
 
 
-@pytest.mark.parametrize("body", [PACKED, gzip.compress(b"x" * 400) + gzip.compress(b"x" * 600)])
+@pytest.mark.parametrize("body", [PACKED, gzip.compress(b"x" * 400) + gzip.compress(b"x" * 600)], ids=["one", "two"])
 async def test_gzip_is_unpacked_all_its_members(body: bytes) -> None:
     assert await read_body(request_of(body, headers={"content-encoding": "GZIP"}), LIMIT) == b"x" * LIMIT
 
