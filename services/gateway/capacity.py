@@ -24,6 +24,8 @@ SHARE: Final = 4
 BODY_WEIGHT: Final = 1024
 # Bodies that are let in whatever the rate says: enough to keep profiles at work, so that the rate can be measured.
 LEAST_PLACES: Final = 4
+# Nor is less than so much let in: of a few events that a busy machine takes up late, a rate says nothing of what is possible.
+LEAST_WEIGHT: Final = 32 << 10
 # All bodies in memory, those that come slowly included.
 MOST_WEIGHT: Final = 64 << 20
 # A body that takes longer to come than this holds memory, and no place.
@@ -82,7 +84,7 @@ class Capacity:
     @property
     def limit(self) -> float:
         """Weight that may be held at once."""
-        return self._rate * self._patience_s
+        return max(self._rate * self._patience_s, LEAST_WEIGHT)
 
     def take(self, tenant: str, size: int) -> Place:
         """A place for a body of `size` bytes, or so. Raises Exhausted where there is none, Unavailable in an outage."""

@@ -111,6 +111,19 @@ def test_a_call_that_left_nothing_waiting_does_not_lower_the_limit(capacity: Cap
     assert capacity.limit == before
 
 
+def test_a_few_single_events_that_wait_long_are_no_reason_to_refuse_the_next(capacity: Capacity, clock: Clock) -> None:
+    for _ in range(100):
+        places = [capacity.take("only", 500) for _ in range(3)]
+        flight = capacity.send(BODY_WEIGHT + 500)  # the others wait for it
+        clock.now += 0.5
+        capacity.end(flight, done=True)
+        for place in places:
+            capacity.leave(place)
+    assert [capacity.take("only", 500) for _ in range(16)]
+    with pytest.raises(Exhausted):
+        capacity.take("only", SIZE)
+
+
 def test_a_loud_tenant_leaves_room_for_the_others(capacity: Capacity) -> None:
     while capacity.limit - capacity._counted > capacity.limit / (module.SHARE + 1):
         capacity.take("loud", SIZE)
