@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.e2e.running import Running
 from tests.e2e.shop import ACCOUNT, HELD_MESSAGE, ITEM, OpenShop
 
-EXAMPLES = 6  # of each kind, for each operation
+EXAMPLES = 14  # of each kind, for each operation
 # After it nothing else could be asked of the document's example; test_privacy.py calls it.
 LAST_CALLS = {"POST /v1/profiles/{ref}:erase"}
 # What they need is there once and another call has used it, or is a file, or nobody has made it, or another call has given the

@@ -101,6 +101,8 @@ def test_while_mlflow_does_not_answer_scores_go_on_even_from_a_scoring_that_has_
         pid = platform.pid("scoring")
         os.kill(pid, signal.SIGKILL)
         wait_for_return(platform, "scoring", pid)
+        # The gateway tries once a second to be connected again.
+        until("a score", lambda: client.post(f"/v1/profiles/{REF}/score", json={}).status_code != 503)
         after = put(client, f"/v1/profiles/{REF}/score", {})["score"]
         assert (after["version"], after["probability"]) == (before["version"], before["probability"])
         started = time.monotonic()

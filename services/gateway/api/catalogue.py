@@ -294,7 +294,10 @@ async def compute_traits(services: Services, ref: PathRef, at: At = None) -> Tra
 async def get_lineage(
     services: Services,
     feature: Annotated[str | None, Query(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="A feature's or trait's name.")] = None,
-    event: Annotated[str | None, Query(min_length=1, max_length=256, pattern=NO_NUL, description="An event's name.")] = None,
+    event: Annotated[
+        str | None,
+        Query(min_length=1, max_length=256, pattern=NO_NUL, description="An event's name.", examples=["Order Completed"]),
+    ] = None,
 ) -> Lineages:
     """Which events a feature is made of, and which segments and models use it; or what is made of an event."""
     if (feature is None) == (event is None):
