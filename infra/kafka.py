@@ -54,10 +54,12 @@ def fetch(cache: Path | None = None) -> Jars:
     """From the cache, else by Maven, from where this machine's Maven takes its artifacts. Raises Missing."""
     java, cache = _java(), cache or cache_folder()
     folder = cache / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
+    if folder.is_dir():
+        return Jars(java, folder)
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Maven keeps what it brings, and that is not made for two at once
-        if not folder.is_dir():
+        if not folder.is_dir():  # another run was first
             with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
                 jars = Path(work) / "jars"
                 copy_jars(jars)

@@ -169,9 +169,8 @@ async def test_an_identifier_that_is_in_the_log_and_not_yet_projected_is_erased_
     await profiles.take({"type": "track", "messageId": "other1", "anonymousId": "other", "event": SECRET})
     (other,) = await profiles.resolve("anonymous_id:other")
     async with profiles.database.transaction() as connection:
-        await connection.execute(
-            "SELECT FROM profiles.log_cursor WHERE consumer = 'profiles' FOR UPDATE"
-        )  # the projector waits
+        # The projector waits for it.
+        await connection.execute("SELECT FROM profiles.log_cursor WHERE consumer = 'profiles' FOR UPDATE")
         await profiles.send({"type": "identify", "messageId": "link", "userId": "gone", "anonymousId": "other"})
         request = privacy_pb2.EraseProfileRequest(ref="user_id:gone", reason="asked for")
         erasure = (await office.EraseProfile(request, None)).erasure
