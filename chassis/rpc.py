@@ -70,7 +70,9 @@ _CHANNEL_OPTIONS: Final = [
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # So long a new connection may take (gRPC names it for what else it bounds). They end every few seconds, and a process that
+    # gets little of its processor's time, as while many start beside it, greets late; it was taken for dead.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_retries", 1),
 ]

@@ -160,6 +160,27 @@ async def test_nobody_there_is_unavailable_at_once(place: Place) -> None:
     assert received.value.reason is Reason.SERVICE_UNAVAILABLE
 
 
+async def test_a_process_that_is_slow_to_greet_is_waited_for(place: Place) -> None:
+    weather = Weather()
+    _, address = await place.server(weather)
+    host, port = address.rsplit(":", 1)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while some := await reader.read(1 << 16):
+                writer.write(some)
+        writer.close()
+
+    async def greet_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1.5)
+        back, forth = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pass_on(reader, forth), pass_on(back, writer))
+
+    async with await asyncio.start_server(greet_late, "127.0.0.1", late := free_port()):
+        await place.stub(f"127.0.0.1:{late}").PromoteModel(pb.PromoteModelRequest())  # which is not tried again
+    assert weather.calls["PromoteModel"] == 1
+
+
 async def test_an_answer_that_does_not_come_in_time_is_unavailable(place: Place) -> None:
     weather, stub = await place.serving()
     weather.behave = lambda call: asyncio.sleep(5)
