@@ -109,7 +109,8 @@ def installed() -> Iterator[Installed]:
     started = time.monotonic()
     try:
         kube.helm(*dependencies(), "--wait", "--timeout", "5m")
-        first = rapport(PREVIOUS_CHART, PREVIOUS_TAG) if PREVIOUS_TAG else rapport()
+        # As its successor's chart has it: 0.2.0 ends pods while callers still have them in their lists.
+        first = (*rapport(PREVIOUS_CHART, PREVIOUS_TAG), "--set", "drain.preStopSeconds=12") if PREVIOUS_TAG else rapport()
         kube.helm(*first, "--wait", "--timeout", "5m")
         kube.rolled_out(*SERVICES)
         yield Installed(kube, time.monotonic() - started)
